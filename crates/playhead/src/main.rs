@@ -1,0 +1,2 @@
+//! The `playhead` binary.
+fn main() {}
