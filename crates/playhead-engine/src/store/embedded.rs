@@ -1,5 +1,9 @@
 //! The embedded store: an own log and a table in memory, in front of a fjall base on disk.
 
+mod memtable;
+mod sync;
+mod tables;
+
 use crate::metrics::StoreMetrics;
 use crate::store::{Condition, Group, Store, StoreError};
 use futures_util::future::BoxFuture;
