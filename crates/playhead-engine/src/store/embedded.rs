@@ -1,6 +1,9 @@
 //! The embedded store: an own log and a table in memory, in front of a fjall base on disk.
 
+mod base;
+mod drain;
 mod memtable;
+mod read;
 mod sync;
 mod tables;
 
