@@ -14,8 +14,11 @@
 //! - [`store`]: what a store is; its durability contract;
 //! - [`lane`]: a worker's way in;
 //! - [`store::embedded`], [`store::memory`], [`store::discard`]: the stores;
-//! - [`metrics`]: what is counted.
+//! - [`metrics`]: what is counted;
+//! - `conformance` and `store::faulty` (feature `test-util`): what every store must pass, and one that fails on order.
 
+#[cfg(feature = "test-util")]
+pub mod conformance;
 pub mod lane;
 pub mod metrics;
 pub mod store;

@@ -20,6 +20,8 @@
 
 pub mod discard;
 pub mod embedded;
+#[cfg(feature = "test-util")]
+pub mod faulty;
 pub mod memory;
 pub mod stamp;
 
