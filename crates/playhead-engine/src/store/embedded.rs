@@ -6,6 +6,8 @@ mod memtable;
 mod read;
 mod sync;
 mod tables;
+#[cfg(test)]
+mod testing;
 
 use crate::metrics::StoreMetrics;
 use crate::store::{Condition, Group, Store, StoreError};

@@ -494,3 +494,6 @@ impl Iterator for Sorted<'_> {
 }
 
 impl FusedIterator for Sorted<'_> {}
+
+#[cfg(all(test, not(feature = "model-check")))]
+mod tests;

@@ -153,9 +153,8 @@ impl UserInMemory {
     pub(super) fn of(tables: &Tables, user: UserId) -> Self {
         let (active, frozen) = tables.snapshot();
         let mut found = Self { user, erased: None, titles: BTreeMap::new() };
-        for Copied { erased, titles } in [Some(active.copy_all(user)), frozen.map(|frozen| frozen.copy_all(user))]
-            .into_iter()
-            .flatten()
+        for Copied { erased, titles } in
+            [Some(active.copy_all(user)), frozen.map(|frozen| frozen.copy_all(user))].into_iter().flatten()
         {
             found.erased = found.erased.max(erased);
             for entry in titles {
