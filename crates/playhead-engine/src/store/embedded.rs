@@ -3,6 +3,8 @@
 mod base;
 mod drain;
 mod memtable;
+#[cfg(all(test, feature = "model-check"))]
+mod model_check;
 mod read;
 mod sync;
 mod tables;

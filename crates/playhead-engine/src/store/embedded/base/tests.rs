@@ -25,14 +25,6 @@ fn ingest(base: &Base, sequence: u64, edits: &[BaseEdit]) -> Result<u64, BaseErr
     base.ingest(edits.iter().copied().map(Ok), &mark(sequence))
 }
 
-fn compact(base: &Base) {
-    match base {
-        // Twice: the first leaves tombstones where the last level had rows.
-        Base::Fjall(base) => (0..2).for_each(|_| base.keyspace.major_compact().unwrap()),
-        Base::Model(base) => base.compact(),
-    }
-}
-
 /// Everything stored, whether expired or not.
 fn stored_keys(base: &Base) -> usize {
     base.view().unwrap().range((Bound::Unbounded, Bound::Unbounded)).map(|item| item.unwrap()).count()
@@ -72,7 +64,7 @@ fn later_edits_win_and_tombstones_remove() {
         ingest(&base, 2, &[title(1, 1, None), title(1, 2, Some(BaseTitle::Forgotten(at(START + 1))))]).unwrap();
         let titles = vec![(MovieId(2), BaseTitle::Forgotten(at(START + 1)))];
         assert_eq!(base.user(UserId(1)).unwrap(), BaseUser { erased: None, titles });
-        compact(&base);
+        base.compact();
         assert_eq!(base.title(UserId(1), MovieId(1)).unwrap(), None);
         assert_eq!(stored_keys(&base), 2);
         assert_eq!(base.mark().unwrap().unwrap().sequence, 2);
@@ -125,11 +117,11 @@ fn what_has_expired_is_neither_shown_nor_kept() {
         assert_eq!((shown(&base), stored_keys(&base)), ((true, 2), 4));
         clock.advance(DAY);
         assert_eq!((shown(&base), stored_keys(&base)), ((false, 1), 4), "barriers are past their life");
-        compact(&base);
+        base.compact();
         assert_eq!((shown(&base), stored_keys(&base)), ((false, 1), 2));
         clock.advance(DAY);
         assert_eq!((shown(&base), stored_keys(&base)), ((false, 0), 2), "the row is past the retention");
-        compact(&base);
+        base.compact();
         assert_eq!((shown(&base), stored_keys(&base)), ((false, 0), 1), "the mark stays for ever");
     });
 }
@@ -146,7 +138,7 @@ fn an_expired_barrier_does_not_bring_back_what_it_barred() {
         for _ in 0..3 {
             assert_eq!(base.title(UserId(1), MovieId(1)).unwrap(), None);
             assert_eq!(base.user(UserId(1)).unwrap().titles, []);
-            compact(&base);
+            base.compact();
         }
         assert_eq!(stored_keys(&base), 1, "the mark");
     });
@@ -184,7 +176,7 @@ fn a_foreign_value_is_an_error_and_survives_compaction() {
         assert!(matches!(base.mark(), Err(BaseError::Damaged(_))));
         assert!(matches!(base.verify(|_| {}), Err(BaseError::Damaged(_))));
         assert_eq!(base.title(UserId(1), MovieId(2)).unwrap(), None, "the sound row has expired");
-        compact(&base);
+        base.compact();
     }
 }
 
