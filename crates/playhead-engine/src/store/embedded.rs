@@ -3,9 +3,13 @@
 mod base;
 mod drain;
 mod memtable;
+#[cfg(all(test, feature = "model-check"))]
+mod model_check;
 mod read;
 mod sync;
 mod tables;
+#[cfg(test)]
+mod testing;
 
 use crate::metrics::StoreMetrics;
 use crate::store::{Condition, Group, Store, StoreError};

@@ -240,3 +240,6 @@ fn merged(stored: BaseTitle, entry: &Entry) -> Option<BaseTitle> {
         (Ordering::Equal, BaseTitle::Row(stored), BaseTitle::Row(row)) => Some(BaseTitle::Row(newest(stored, row))),
     }
 }
+
+#[cfg(all(test, not(feature = "model-check")))]
+mod tests;

@@ -17,9 +17,10 @@
 //! hands on what it had no room for, up to [`SURPLUS_MAX`] titles between two drains.
 //!
 //! **Failures.** What the base cannot read is [`Refusal::Unavailable`] for the request that asked, a metric and a log
-//! line, nothing else. Dropping the [`Reader`] ends its threads, after the reads that they have begun.
+//! line, nothing else. Dropping the [`Reader`] ends its threads, after the reads that wait
+//! for them.
 
-use super::base::{Base, BaseError, BaseItem, BaseTitle, ExpiryFilter};
+use super::base::{Base, BaseError, BaseItem, BaseRows, BaseTitle, ExpiryFilter};
 use super::drain::Surplus;
 use super::memtable::{Copied, Entry};
 use super::tables::Tables;
@@ -123,15 +124,20 @@ impl TitlesInMemory {
     pub(super) fn add_base(&mut self, base: &Base) -> Result<(), BaseError> {
         let open: Vec<MovieId> =
             self.titles.iter().filter(|(_, title)| !title.is_settled).map(|(movie, _)| *movie).collect();
-        let rows = base.bookmarks(self.user, &open)?;
-        self.erased = self.erased.max(rows.erased);
+        let BaseRows { erased, titles } = base.bookmarks(self.user, &open)?;
+        self.add_rows(erased, titles.into_iter());
+        Ok(())
+    }
+
+    /// Adds what the base was found to know: of the unsettled titles, in their order.
+    pub(super) fn add_rows(&mut self, erased: Option<WriteTime>, titles: impl Iterator<Item = Option<BaseTitle>>) {
+        self.erased = self.erased.max(erased);
         let unsettled = self.titles.iter_mut().filter(|(_, title)| !title.is_settled);
-        for ((_, found), stored) in unsettled.zip(rows.titles) {
+        for ((_, found), stored) in unsettled.zip(titles) {
             if let Some(stored) = stored {
                 found.add_stored(&stored);
             }
         }
-        Ok(())
     }
 
     /// The bookmarks, in the order asked for.
@@ -153,9 +159,8 @@ impl UserInMemory {
     pub(super) fn of(tables: &Tables, user: UserId) -> Self {
         let (active, frozen) = tables.snapshot();
         let mut found = Self { user, erased: None, titles: BTreeMap::new() };
-        for Copied { erased, titles } in [Some(active.copy_all(user)), frozen.map(|frozen| frozen.copy_all(user))]
-            .into_iter()
-            .flatten()
+        for Copied { erased, titles } in
+            [Some(active.copy_all(user)), frozen.map(|frozen| frozen.copy_all(user))].into_iter().flatten()
         {
             found.erased = found.erased.max(erased);
             for entry in titles {
@@ -378,3 +383,6 @@ impl Drop for Pool {
         }
     }
 }
+
+#[cfg(all(test, not(feature = "model-check")))]
+mod tests;
