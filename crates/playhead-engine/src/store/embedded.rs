@@ -1,5 +1,16 @@
 //! The embedded store: an own log and a table in memory, in front of a fjall base on disk.
 
+mod base;
+mod drain;
+mod memtable;
+#[cfg(all(test, feature = "model-check"))]
+mod model_check;
+mod read;
+mod sync;
+mod tables;
+#[cfg(test)]
+mod testing;
+
 use crate::metrics::StoreMetrics;
 use crate::store::{Condition, Group, Store, StoreError};
 use futures_util::future::BoxFuture;
