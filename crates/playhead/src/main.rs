@@ -1,2 +1,52 @@
-//! The `playhead` binary.
-fn main() {}
+//! The `playhead` binary: reads the command line, runs one command, and turns its end into an exit code.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use.
+//!
+//! In reading order: [`cli`] (what may be said), [`config`] (what is meant), [`commands`] (what is done),
+//! [`clock`] (the only reader of the system's clock), [`log`] (how it talks).
+
+mod cli;
+mod clock;
+mod commands;
+mod config;
+mod log;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let command = cli::Cli::parse().command;
+    log::start();
+    let outcome = match command {
+        cli::Command::Serve(arguments) => commands::serve::run(*arguments),
+        cli::Command::Token(arguments) => commands::token::run(&arguments),
+        cli::Command::Health(arguments) => commands::health::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {:#}", failure.error);
+            ExitCode::from(failure.exit_code)
+        }
+    }
+}
+
+/// Why a command ended without success.
+#[derive(Debug)]
+struct Failure {
+    error: anyhow::Error,
+    exit_code: u8,
+}
+
+impl Failure {
+    /// The command was used in a way that it can't be.
+    fn usage(message: impl Into<String>) -> Self {
+        Self { error: anyhow::Error::msg(message.into()), exit_code: 2 }
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), exit_code: 1 }
+    }
+}

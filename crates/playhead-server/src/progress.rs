@@ -1,0 +1,135 @@
+//! The heartbeat: from a request on a worker to a durable write.
+//!
+//! Called by [`crate::worker`] for exactly `POST /api/v1/stream/progress`, on the worker's own thread.
+//!
+//! **The promise.** When [`heartbeat`] returns `Ok`, the position is kept, in the sense of the store. When it returns a
+//! problem nothing was stored, but for [`Problem::OutcomeUnknown`]. A client that hangs up loses the answer, not the
+//! write. Steps are in the order of their cost, so that what is refused costs little.
+//!
+//! **The limits.** [`BODY_BYTES_MAX`]; the body's time is the connection's ([`crate::connection`]).
+
+use crate::connection::Watch;
+use crate::overload::admit;
+use crate::problem::Problem;
+use crate::wire::Heartbeat;
+use crate::worker::Worker;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, Request, Version};
+use hyper::body::{Body, Incoming};
+use playhead_core::{Change, Write};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+/// The longest body of a heartbeat.
+const BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// Carries out one heartbeat.
+pub(crate) async fn heartbeat(worker: &Worker, watch: &Watch, request: Request<Incoming>) -> Result<(), Problem> {
+    let permit = admit(worker.lane()).inspect_err(|_| worker.metrics().shed.add_alone(1))?;
+    let (head, body) = request.into_parts();
+    let user = worker.viewer(&head.headers)?;
+    require_json(&head.headers)?;
+    let body = match head.version {
+        // Streams share a connection, so each has a timer; it is armed only if the body is not here yet.
+        Version::HTTP_2 => tokio::time::timeout(worker.deadlines().request, read(watch, body))
+            .await
+            .unwrap_or(Err(Problem::RequestTimeout)),
+        _ => read(watch, body).await,
+    }?;
+    watch.request_is_complete();
+    let Heartbeat { movie, position, duration } = Heartbeat::parse(&body)?;
+    permit.write(Write { user, change: Change::Put { movie, position, duration } }).await?;
+    Ok(())
+}
+
+/// The body must be declared as JSON in UTF-8, not compressed.
+fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(media_type), None) = (types.next(), types.next()) else {
+        return Err(Problem::UnsupportedMediaType);
+    };
+    if is_json(media_type.as_bytes()) && !headers.contains_key(CONTENT_ENCODING) {
+        Ok(())
+    } else {
+        Err(Problem::UnsupportedMediaType)
+    }
+}
+
+/// `application/json`, with `charset=utf-8` at most.
+fn is_json(media_type: &[u8]) -> bool {
+    let mut parts = media_type.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case(b"application/json"));
+    is_json
+        && parts.all(|parameter| {
+            parameter.eq_ignore_ascii_case(b"charset=utf-8") || parameter.eq_ignore_ascii_case(b"charset=\"utf-8\"")
+        })
+}
+
+/// Reads a body to its end. A body in one piece, which nearly all are, is not copied.
+async fn read(watch: &Watch, mut body: Incoming) -> Result<Bytes, Problem> {
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(Problem::PayloadTooLarge);
+    }
+    let mut whole = Bytes::new();
+    while let Some(piece) = next_piece(watch, &mut body).await? {
+        if whole.len() + piece.len() > BODY_BYTES_MAX {
+            return Err(Problem::PayloadTooLarge);
+        }
+        whole = if whole.is_empty() {
+            piece
+        } else {
+            let mut joined = BytesMut::from(whole);
+            joined.extend_from_slice(&piece);
+            joined.freeze()
+        };
+        if body.is_end_stream() {
+            break;
+        }
+    }
+    Ok(whole)
+}
+
+async fn next_piece(watch: &Watch, body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
+    poll_fn(|context| match Pin::new(&mut *body).poll_frame(context) {
+        // Trailers say nothing here.
+        Poll::Ready(Some(Ok(frame))) => Poll::Ready(Ok(Some(frame.into_data().unwrap_or_default()))),
+        Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Problem::MalformedRequest)),
+        Poll::Ready(None) => Poll::Ready(Ok(None)),
+        Poll::Pending if watch.is_overdue() => Poll::Ready(Err(Problem::RequestTimeout)),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_json_in_utf_8_is_taken() {
+        for good in [
+            "application/json",
+            "Application/JSON",
+            "application/json;charset=utf-8",
+            "application/json; charset=UTF-8",
+            "application/json ; charset=\"utf-8\"",
+        ] {
+            assert!(is_json(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "",
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/json; charset=utf-16",
+            "json",
+            "application/jsonp",
+            "application/problem+json",
+            "application/json; profile=x",
+            "application/json,text/plain",
+        ] {
+            assert!(!is_json(bad.as_bytes()), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The command line: every command, flag, default and example. What a combination means is [`crate::config`]'s.
+//!
+//! A flag wins over the environment (`PLAYHEAD_` and the flag's name in upper case), which wins over the default.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Remembers where each viewer is in each title.
+#[derive(Debug, Parser)]
+#[command(name = "playhead", version, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serves heartbeats and reads
+    Serve(Box<Serve>),
+    /// Prints a token for a user, signed with the server's secret
+    Token(Token),
+    /// Asks a running server whether it is ready; exit code 0 says yes
+    Health(Health),
+}
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  playhead serve --dev
+      Try it out: on loopback, with a token and curl lines to paste.
+  playhead serve --listen 0.0.0.0:8080 --data-dir /var/lib/playhead --jwt-secret-file /etc/playhead/secret
+      Serve viewers whose tokens are signed (HS256) with that secret.
+  playhead serve --dev --store discard
+      Keep nothing: measures what storing costs.";
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_EXAMPLES)]
+pub(crate) struct Serve {
+    /// For trying it out: makes a secret in the data directory, prints a token and curl lines; loopback only
+    #[arg(long, env = "PLAYHEAD_DEV")]
+    pub(crate) dev: bool,
+    /// Lets --dev listen on other addresses than loopback
+    #[arg(long, env = "PLAYHEAD_DEV_ALLOW_REMOTE")]
+    pub(crate) dev_allow_remote: bool,
+    /// Where viewers connect; port 0 takes a free one
+    #[arg(long, env = "PLAYHEAD_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Where operators connect: /livez, /readyz, /metrics, /version
+    #[arg(long, env = "PLAYHEAD_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9464")]
+    pub(crate) admin_listen: SocketAddr,
+    /// Where positions are kept; made if absent
+    #[arg(long, env = "PLAYHEAD_DATA_DIR", value_name = "DIRECTORY", default_value = "./playhead-data")]
+    pub(crate) data_dir: PathBuf,
+    /// What keeps positions; memory and discard keep nothing and need --dev
+    #[arg(long, env = "PLAYHEAD_STORE", default_value = "embedded")]
+    pub(crate) store: StoreName,
+    #[command(flatten)]
+    pub(crate) tokens: TokenFlags,
+    /// Threads that serve; one per core by default
+    #[arg(long, env = "PLAYHEAD_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: Option<u16>,
+    /// How long to serve on after SIGTERM, no longer ready, so that a balancer notices
+    #[arg(long, env = "PLAYHEAD_SHUTDOWN_DELAY", value_name = "TIME", default_value = "0s", value_parser = time)]
+    pub(crate) shutdown_delay: Duration,
+    /// How long connections may take to end after that
+    #[arg(long, env = "PLAYHEAD_DRAIN_DEADLINE", value_name = "TIME", default_value = "10s", value_parser = time)]
+    pub(crate) drain_deadline: Duration,
+    /// The share of its duration from which a title counts as completed
+    #[arg(long, env = "PLAYHEAD_COMPLETED_AT", value_name = "SHARE", default_value = "0.95", value_parser = share)]
+    pub(crate) completed_at: f64,
+    #[command(flatten)]
+    pub(crate) limits: LimitFlags,
+    #[command(flatten)]
+    pub(crate) embedded: EmbeddedFlags,
+}
+
+/// Whose tokens count.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Tokens")]
+pub(crate) struct TokenFlags {
+    /// File with the HS256 secret: 32 bytes or more; a newline at its end is not part of it
+    #[arg(long, env = "PLAYHEAD_JWT_SECRET_FILE", value_name = "FILE")]
+    pub(crate) jwt_secret_file: Option<PathBuf>,
+    /// The issuer (iss) that tokens must name
+    #[arg(long, env = "PLAYHEAD_JWT_ISSUER", value_name = "ISSUER")]
+    pub(crate) jwt_issuer: Option<String>,
+    /// The audience (aud) that tokens must name
+    #[arg(long, env = "PLAYHEAD_JWT_AUDIENCE", value_name = "AUDIENCE")]
+    pub(crate) jwt_audience: Option<String>,
+    /// The claim that holds the user's id
+    #[arg(long, env = "PLAYHEAD_USER_CLAIM", value_name = "CLAIM", default_value = "sub")]
+    pub(crate) user_claim: String,
+}
+
+/// What is bounded, and by how much.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitFlags {
+    /// The most open connections; more are closed at once
+    #[arg(long, env = "PLAYHEAD_MAX_CONNECTIONS", value_name = "N", default_value_t = 100_000, value_parser = count)]
+    pub(crate) max_connections: usize,
+    /// The most heartbeats under way; more are answered with 503
+    #[arg(long, env = "PLAYHEAD_MAX_IN_FLIGHT_WRITES", value_name = "N", default_value_t = 32_768, value_parser = count)]
+    pub(crate) max_in_flight_writes: usize,
+    /// Verified tokens remembered per worker; 0 verifies each anew
+    #[arg(long, env = "PLAYHEAD_TOKENS_REMEMBERED", value_name = "N", default_value_t = playhead_server::TOKENS_REMEMBERED_MAX)]
+    pub(crate) tokens_remembered: usize,
+    /// From the first byte of a request to its last
+    #[arg(long, env = "PLAYHEAD_REQUEST_DEADLINE", value_name = "TIME", default_value = "10s", value_parser = time)]
+    pub(crate) request_deadline: Duration,
+    /// From a write to its outcome; then the answer is 503 outcome-unknown
+    #[arg(long, env = "PLAYHEAD_ACK_DEADLINE", value_name = "TIME", default_value = "5s", value_parser = time)]
+    pub(crate) ack_deadline: Duration,
+    /// From one request on a connection to the next
+    #[arg(long, env = "PLAYHEAD_IDLE_TIMEOUT", value_name = "TIME", default_value = "75s", value_parser = time)]
+    pub(crate) idle_timeout: Duration,
+}
+
+/// Settings of the embedded store.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Embedded store")]
+pub(crate) struct EmbeddedFlags {
+    /// Rows not written for this long are forgotten: a time, or off
+    #[arg(long, env = "PLAYHEAD_RETENTION", value_name = "TIME", default_value = "off", value_parser = time_or_off)]
+    pub(crate) retention: Retention,
+    /// How late an item of an offline batch may be
+    #[arg(long, env = "PLAYHEAD_MAX_ITEM_AGE", value_name = "TIME", default_value = "30d", value_parser = time)]
+    pub(crate) max_item_age: Duration,
+    /// The size of a log segment
+    #[arg(long, env = "PLAYHEAD_SEGMENT_BYTES", value_name = "BYTES")]
+    pub(crate) segment_bytes: Option<u64>,
+    /// The log written since the last freeze at which the memtable is frozen
+    #[arg(long, env = "PLAYHEAD_FREEZE_BYTES", value_name = "BYTES")]
+    pub(crate) freeze_bytes: Option<u64>,
+    /// The memtable's size at which it is frozen
+    #[arg(long, env = "PLAYHEAD_MEMTABLE_BYTES", value_name = "BYTES")]
+    pub(crate) memtable_bytes: Option<usize>,
+    /// Free space on the disk below which writes are refused
+    #[arg(long, env = "PLAYHEAD_DISK_RESERVE_BYTES", value_name = "BYTES")]
+    pub(crate) disk_reserve_bytes: Option<u64>,
+    /// The base's block cache
+    #[arg(long, env = "PLAYHEAD_BLOCK_CACHE_BYTES", value_name = "BYTES")]
+    pub(crate) block_cache_bytes: Option<u64>,
+    /// How long the committer waits for more writes before a frame that is not full
+    #[arg(long, env = "PLAYHEAD_COMMIT_WINDOW", value_name = "TIME", value_parser = time)]
+    pub(crate) commit_window: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StoreName {
+    /// On this machine's disk
+    Embedded,
+    /// In memory, lost at exit
+    Memory,
+    /// Nowhere
+    Discard,
+}
+
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  playhead token --user 42
+      For a server that runs with --dev on the same data directory.
+  playhead token --user 42 --ttl 8h --jwt-secret-file /etc/playhead/secret --jwt-issuer https://id.example.com";
+
+/// Flags of `token`.
+#[derive(Debug, Args)]
+#[command(after_help = TOKEN_EXAMPLES)]
+pub(crate) struct Token {
+    /// The user's id
+    #[arg(long, value_name = "ID", allow_hyphen_values = true, value_parser = user_id)]
+    pub(crate) user: playhead_core::UserId,
+    /// How long the token is valid
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time)]
+    pub(crate) ttl: Duration,
+    /// The data directory of a server that runs with --dev
+    #[arg(long, env = "PLAYHEAD_DATA_DIR", value_name = "DIRECTORY", default_value = "./playhead-data")]
+    pub(crate) data_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) tokens: TokenFlags,
+}
+
+const HEALTH_EXAMPLES: &str = "\
+Examples:
+  playhead health
+  playhead health --admin 10.0.0.5:9464 --timeout 1s";
+
+/// Flags of `health`.
+#[derive(Debug, Args)]
+#[command(after_help = HEALTH_EXAMPLES)]
+pub(crate) struct Health {
+    /// The server's address for operators
+    #[arg(long, env = "PLAYHEAD_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9464")]
+    pub(crate) admin: SocketAddr,
+    /// How long to wait for the answer
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
+    pub(crate) timeout: Duration,
+}
+
+/// How long rows are kept; `None` for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Retention(pub(crate) Option<Duration>);
+
+fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "a time is a number and a unit, such as 500ms, 10s, 1h or 30d".to_owned())
+}
+
+fn time_or_off(text: &str) -> Result<Retention, String> {
+    if text == "off" { Ok(Retention(None)) } else { time(text).map(|time| Retention(Some(time))) }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0);
+    share.ok_or_else(|| "a share is a number above 0 and at most 1".to_owned())
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "a count is a whole number above 0".to_owned())
+}
+
+fn user_id(text: &str) -> Result<playhead_core::UserId, String> {
+    text.parse().map_err(|error: playhead_core::ParseIdError| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_are_checked() {
+        assert_eq!(time("10s"), Ok(Duration::from_secs(10)));
+        assert!(time("10").is_err());
+        assert_eq!(time_or_off("off"), Ok(Retention(None)));
+        assert_eq!(time_or_off("30d"), Ok(Retention(Some(Duration::from_secs(30 * 86_400)))));
+        for bad in ["0", "1.1", "-1", "NaN", "x"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
+        assert!(count("0").is_err());
+        assert!(user_id("042").is_err());
+    }
+}

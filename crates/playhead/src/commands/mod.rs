@@ -1,0 +1,5 @@
+//! What each command does.
+
+pub(crate) mod health;
+pub(crate) mod serve;
+pub(crate) mod token;

@@ -1,0 +1,161 @@
+//! What the flags of `serve` mean together: checked before anything is touched, and turned into what the engine and the
+//! server are told. Also where secrets come from.
+//!
+//! **The promise.** A combination that makes no sense is refused with a sentence that says what to give instead. A
+//! `dev-secret` is made once, readable by its owner only, and never replaced.
+
+use crate::Failure;
+use crate::cli::{EmbeddedFlags, Serve, StoreName, TokenFlags};
+use anyhow::Context;
+use playhead_core::Rules;
+use playhead_engine::store::embedded::EmbeddedOptions;
+use playhead_engine::{Limits, StoreChoice};
+use playhead_server::{Authenticator, Claims, Deadlines, Options, SECRET_BYTES_MIN};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// What `serve` is to do.
+pub(crate) struct Config {
+    pub(crate) store: StoreChoice,
+    pub(crate) limits: Limits,
+    pub(crate) server: Options,
+    /// With `--dev`: what signs the token that is printed.
+    pub(crate) dev_secret: Option<Vec<u8>>,
+}
+
+impl Config {
+    /// Checks the flags and reads or makes the secret.
+    pub(crate) fn of(flags: Serve) -> Result<Self, Failure> {
+        check(&flags)?;
+        let workers = match flags.workers {
+            Some(workers) => usize::from(workers),
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let secret = match &flags.tokens.jwt_secret_file {
+            Some(file) => read_secret(file)?,
+            None => make_dev_secret(&flags.data_dir)?,
+        };
+        let authenticator = Authenticator::hs256(&secret, claims(&flags.tokens))?;
+        let store = match flags.store {
+            StoreName::Embedded => StoreChoice::Embedded(embedded_options(&flags.data_dir, &flags.embedded)),
+            StoreName::Memory => StoreChoice::Memory,
+            StoreName::Discard => StoreChoice::Discard,
+        };
+        let limits = Limits {
+            lane_writes: flags.limits.max_in_flight_writes.div_ceil(workers),
+            ack_deadline: flags.limits.ack_deadline,
+            ..Limits::default()
+        };
+        let deadlines = Deadlines {
+            request: flags.limits.request_deadline,
+            // The store's part, then the client's to take the answer.
+            answer: flags.limits.ack_deadline + flags.limits.request_deadline,
+            idle: flags.limits.idle_timeout,
+        };
+        let server = Options {
+            listen: flags.listen,
+            admin_listen: flags.admin_listen,
+            workers,
+            connections_max: flags.limits.max_connections,
+            authenticator,
+            tokens_remembered: flags.limits.tokens_remembered,
+            rules: Rules { completed_at: flags.completed_at },
+            deadlines,
+            shutdown_delay: flags.shutdown_delay,
+            drain_deadline: flags.drain_deadline,
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        Ok(Self { store, limits, server, dev_secret: flags.dev.then_some(secret) })
+    }
+}
+
+fn check(flags: &Serve) -> Result<(), Failure> {
+    let is_loopback = flags.listen.ip().is_loopback() && flags.admin_listen.ip().is_loopback();
+    let has_key = flags.tokens.jwt_secret_file.is_some();
+    let complaint = match flags.dev {
+        true if has_key => "--dev makes its own secret: leave out --jwt-secret-file, or leave out --dev",
+        true if !is_loopback && !flags.dev_allow_remote => {
+            "--dev listens on loopback only, since anyone may read its secret's tokens: use a loopback address, or add --dev-allow-remote"
+        }
+        false if flags.store != StoreName::Embedded => {
+            "this store keeps nothing: use --store embedded, or add --dev to try it out"
+        }
+        false if !has_key => {
+            "no key to check tokens with: give --jwt-secret-file FILE (HS256, 32 bytes or more), or --dev to try it out"
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::usage(complaint))
+}
+
+fn claims(flags: &TokenFlags) -> Claims {
+    Claims { issuer: flags.jwt_issuer.clone(), audience: flags.jwt_audience.clone(), user: flags.user_claim.clone() }
+}
+
+fn embedded_options(directory: &Path, flags: &EmbeddedFlags) -> EmbeddedOptions {
+    let defaults = EmbeddedOptions::at(directory);
+    EmbeddedOptions {
+        retention: flags.retention.0,
+        max_item_age: flags.max_item_age,
+        segment_bytes: flags.segment_bytes.unwrap_or(defaults.segment_bytes),
+        freeze_bytes: flags.freeze_bytes.unwrap_or(defaults.freeze_bytes),
+        memtable_bytes: flags.memtable_bytes.unwrap_or(defaults.memtable_bytes),
+        disk_reserve_bytes: flags.disk_reserve_bytes.unwrap_or(defaults.disk_reserve_bytes),
+        block_cache_bytes: flags.block_cache_bytes.unwrap_or(defaults.block_cache_bytes),
+        commit_window: flags.commit_window.unwrap_or(defaults.commit_window),
+        ..defaults
+    }
+}
+
+/// Where `--dev` keeps its secret.
+fn dev_secret_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("dev-secret")
+}
+
+/// The secret of a server, for who mints tokens beside it.
+pub(crate) fn secret_of(tokens: &TokenFlags, data_dir: &Path) -> Result<Vec<u8>, Failure> {
+    match &tokens.jwt_secret_file {
+        Some(file) => read_secret(file),
+        None => read_secret(&dev_secret_file(data_dir)),
+    }
+}
+
+fn read_secret(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut secret = fs::read(file)
+        .with_context(|| format!("can't read the secret in {}: give a file that this user may read", file.display()))?;
+    for ending in [b'\n', b'\r'] {
+        secret.pop_if(|last| *last == ending);
+    }
+    if secret.len() < SECRET_BYTES_MIN {
+        return Err(anyhow::anyhow!(
+            "the secret in {} has {} bytes: it needs {SECRET_BYTES_MIN} or more; `openssl rand -hex 32` makes one",
+            file.display(),
+            secret.len()
+        )
+        .into());
+    }
+    Ok(secret)
+}
+
+fn make_dev_secret(data_dir: &Path) -> Result<Vec<u8>, Failure> {
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir).with_context(|| {
+        format!("can't make the data directory {}: give another with --data-dir", data_dir.display())
+    })?;
+    let file = dev_secret_file(data_dir);
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).context("the system has no random bytes for a secret")?;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file) {
+        Ok(mut secret) => secret
+            .write_all(format!("{text}\n").as_bytes())
+            .with_context(|| format!("can't write the secret to {}", file.display()))?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => {
+            let message = format!("can't make {}: give a writable directory with --data-dir", file.display());
+            return Err(anyhow::Error::new(error).context(message).into());
+        }
+    }
+    read_secret(&file)
+}
