@@ -41,7 +41,7 @@ pub(super) fn run(plan: &Plan, count: u32, open: Open<'_>) -> Result<(), String>
     let mut seed_bytes = [0; 32];
     seed_bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed_bytes);
-    let config = Config { cases: count, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
+    let config = Config { cases: count, failure_persistence: None, max_shrink_iters: 1_000, ..Config::default() };
     let outcome = TestRunner::new_with_rng(config, rng).run(&steps(plan), |steps| {
         let mut bench = Bench::open(open, plan.way, plan.retention);
         for (index, step) in steps.iter().enumerate() {
