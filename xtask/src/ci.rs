@@ -9,7 +9,7 @@
 //! then is ended, with its descendants.
 
 use crate::process::{self, Deadline, cargo};
-use crate::{faults, packages, readme, tidy};
+use crate::{faults, license, packages, readme, tidy};
 use anyhow::{Result, bail};
 use clap::Args;
 use std::path::Path;
@@ -46,7 +46,12 @@ const STAGES: &[Stage] = &[
     },
     Stage { name: "format", what: "rustfmt has nothing to change", limit_minutes: 2, run: format },
     Stage { name: "tidy", what: "the house rules", limit_minutes: 2, run: |root, _| tidy::run(root) },
-    Stage { name: "license", what: "cargo-deny, if it is installed", limit_minutes: 5, run: license },
+    Stage {
+        name: "license",
+        what: "licenses of all crates; cargo-deny too, if it is installed",
+        limit_minutes: 5,
+        run: license::run,
+    },
     Stage {
         name: "clippy",
         what: "no warning, with the features of tests and faults and without",
@@ -139,10 +144,12 @@ fn clippy(root: &Path, deadline: Deadline) -> Result<()> {
     Ok(())
 }
 
+/// These crates are a program, not libraries for others: their documentation is for who works on them, privates included.
 fn docs(root: &Path, deadline: Deadline) -> Result<()> {
     let mut cargo = cargo();
     cargo.current_dir(root).env("RUSTDOCFLAGS", "--deny warnings");
-    process::run(cargo.args(["doc", "--quiet", "--no-deps", "--workspace", "--locked"]), deadline)
+    cargo.args(["doc", "--quiet", "--no-deps", "--document-private-items", "--workspace", "--locked"]);
+    process::run(&mut cargo, deadline)
 }
 
 /// The time limits of the tests' own waits are theirs; this one catches a test that hangs.
@@ -161,14 +168,6 @@ fn features(root: &Path, deadline: Deadline) -> Result<()> {
     let mut cargo = cargo();
     cargo.current_dir(root).args(["test", "--locked", "--package", "playhead-engine"]);
     process::run(cargo.args(["--features", "model-check", "--test", "model"]), deadline)
-}
-
-fn license(root: &Path, deadline: Deadline) -> Result<()> {
-    if !process::succeeds(cargo().args(["deny", "--version"])) {
-        println!("skipped: cargo-deny is not installed (`cargo install cargo-deny`); tidy has checked the sources");
-        return Ok(());
-    }
-    process::run(cargo().current_dir(root).args(["deny", "--locked", "check"]), deadline)
 }
 
 #[cfg(test)]

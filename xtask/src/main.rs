@@ -5,6 +5,7 @@
 
 mod ci;
 mod faults;
+mod license;
 mod packages;
 mod process;
 mod readme;

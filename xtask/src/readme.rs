@@ -298,18 +298,14 @@ mod tests {
     fn a_server_is_read_and_stopped_by_sigint() {
         let lines = "echo listening on http://127.0.0.1:5; echo admin on http://127.0.0.1:6; echo \"curl a \\\\\"; echo \"  b\"";
         let deadline = Deadline::after(Duration::from_secs(20));
-        let server =
-            start(&format!("trap \"exit 0\" INT; {lines}; while true; do read -t 1 || true; done < /dev/zero"))
-                .unwrap();
-        assert_eq!(
-            (server.at_its_ports("x 127.0.0.1:8080 127.0.0.1:9464"), &server.curl_lines[..]),
-            ("x 127.0.0.1:5 127.0.0.1:6".to_owned(), &["curl a b".to_owned()][..])
-        );
+        let leaving_with = |status: u8| {
+            start(&format!("trap \"kill \\$!; exit {status}\" INT; {lines}; tail -f /dev/null & wait")).unwrap()
+        };
+        let server = leaving_with(0);
+        assert_eq!(server.at_its_ports("x 127.0.0.1:8080 127.0.0.1:9464"), "x 127.0.0.1:5 127.0.0.1:6");
+        assert_eq!(server.curl_lines, ["curl a b"]);
         server.stop(deadline).unwrap();
-        let server =
-            start(&format!("trap \"exit 3\" INT; {lines}; while true; do read -t 1 || true; done < /dev/zero"))
-                .unwrap();
-        assert!(server.stop(deadline).unwrap_err().to_string().contains('3'));
+        assert!(leaving_with(3).stop(deadline).unwrap_err().to_string().contains('3'));
         assert!(start("echo listening on http://127.0.0.1:5").is_err());
     }
 }
