@@ -147,7 +147,7 @@ fn clippy(root: &Path, deadline: Deadline) -> Result<()> {
 /// These crates are a program, not libraries for others: their documentation is for who works on them, privates included.
 fn docs(root: &Path, deadline: Deadline) -> Result<()> {
     let mut cargo = cargo();
-    cargo.current_dir(root).env("RUSTDOCFLAGS", "--deny warnings");
+    cargo.current_dir(root).env("RUSTDOCFLAGS", "--deny warnings --allow rustdoc::private-intra-doc-links");
     cargo.args(["doc", "--quiet", "--no-deps", "--document-private-items", "--workspace", "--locked"]);
     process::run(&mut cargo, deadline)
 }
