@@ -3,6 +3,7 @@
 //! What a crate must not know at all, its manifest keeps out ([`super::manifests`]); these fences run inside crates.
 //! Code of tests is exempt unless a fence says otherwise: a test may look behind the curtain.
 
+use super::modules::test_files;
 use super::{Finding, Tree};
 
 /// Words that code under some directory may use only in some of its files.
@@ -105,27 +106,30 @@ const FENCES: &[Fence] = &[
     },
 ];
 
-/// Words of the engine's and the server's seams that no code of theirs may use, tests or not.
+/// By whatever runtime.
 const SLEEPS: &[&str] = &["sleep", "sleep_until", "sleep_ms"];
 
 pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
-    for (file, source) in tree.rust() {
+    let sources: Vec<_> = tree.rust().collect();
+    let test_files = test_files(&sources);
+    for (file, source) in &sources {
+        let all_test = test_files.contains(file.path.as_str());
+        let is_test = |line: usize| all_test || source.lines[line - 1].test;
         for fence in FENCES {
             if !file.path.starts_with(fence.within) || fence.except.iter().any(|room| is_in(&file.path, room)) {
                 continue;
             }
             for (line, word) in source.lines_with(fence.words, fence.rule) {
-                if fence.tests_too || !source.lines[line - 1].test {
+                if fence.tests_too || !is_test(line) {
                     findings.push(file.finding(line, fence.rule, format!("`{word}`: {}", fence.instead)));
                 }
             }
         }
-        let all_test = file.path.contains("/tests/") || file.path.contains("/benches/");
         for (line, word) in source.lines_with(SLEEPS, "sleep") {
             // Where clippy's ban was lifted with a reason, the reason was given.
-            let lifted =
-                source.lines[line.saturating_sub(5)..line].iter().any(|line| line.code.contains("disallowed_methods"));
-            if (all_test || source.lines[line - 1].test) && !lifted {
+            let attributes = &source.lines[line.saturating_sub(5)..line];
+            let is_lifted = attributes.iter().any(|line| line.code.contains("disallowed_methods"));
+            if is_test(line) && !is_lifted {
                 let instead = "a test does not sleep to wait: poll for the event with a deadline";
                 findings.push(file.finding(line, "sleep", format!("`{word}`: {instead}")));
             }

@@ -1,6 +1,6 @@
 //! Source files: each says what it is, none is dead, none grows past reading.
 
-use super::code::Source;
+use super::code::{Line, Source};
 use super::{File, Finding, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,28 +49,37 @@ fn header(file: &File, findings: &mut Vec<Finding>) {
 
 /// Files that no `mod` line leads to are compiled by nobody.
 fn dead_files(tree: &Tree, findings: &mut Vec<Finding>) {
-    let sources: BTreeMap<&str, Source> = tree.rust().map(|(file, source)| (file.path.as_str(), source)).collect();
-    let mut alive = BTreeSet::new();
+    let sources: Vec<(&File, Source)> = tree.rust().collect();
+    let alive = reached(&sources, |_| true);
+    for (file, _) in sources.iter().filter(|(file, _)| !alive.contains(file.path.as_str())) {
+        findings.push(file.finding(0, "dead-file", "no `mod` line leads here: name it in its parent, or delete it"));
+    }
+}
+
+/// Files that only tests compile: those of test targets, and modules that only test items name.
+pub(super) fn test_files<'a>(sources: &'a [(&'a File, Source)]) -> BTreeSet<&'a str> {
+    let built = reached(sources, |line| !line.test);
+    let in_tests = |path: &&str| path.contains("/tests/") || path.contains("/benches/") || !built.contains(path);
+    reached(sources, |_| true).into_iter().filter(in_tests).collect()
+}
+
+/// The files that the compiler comes to, from the roots by the `mod` lines that are followed.
+fn reached<'a>(sources: &'a [(&'a File, Source)], follows: impl Fn(&Line) -> bool) -> BTreeSet<&'a str> {
+    let sources: BTreeMap<&str, &Source> = sources.iter().map(|(file, source)| (file.path.as_str(), source)).collect();
+    let mut reached = BTreeSet::new();
     let mut open: Vec<&str> = sources.keys().copied().filter(|path| is_root(path)).collect();
     while let Some(path) = open.pop() {
-        if !alive.insert(path) {
+        if !reached.insert(path) {
             continue;
         }
-        for candidate in sources[path].lines.iter().flat_map(|line| modules_of(path, &line.code)) {
+        let lines = sources[path].lines.iter().filter(|line| follows(line));
+        for candidate in lines.flat_map(|line| modules_of(path, &line.code)) {
             if let Some((known, _)) = sources.get_key_value(candidate.as_str()) {
                 open.push(known);
             }
         }
     }
-    for path in sources.keys().filter(|path| !alive.contains(*path)) {
-        if let Some(file) = tree.file(path) {
-            findings.push(file.finding(
-                0,
-                "dead-file",
-                "no `mod` line leads here: name it in its parent, or delete it",
-            ));
-        }
-    }
+    reached
 }
 
 /// Where cargo begins to read.
@@ -155,5 +164,10 @@ mod tests {
         ];
         let dead: Vec<String> = broken(&files).into_iter().map(|(_, path)| path).collect();
         assert_eq!(dead, ["a/src/dead.rs", "a/src/one/dead.rs"]);
+        let tree = Tree::of(&files);
+        let sources: Vec<_> = tree.rust().collect();
+        let test_only = test_files(&sources);
+        assert!(test_only.contains("a/src/one/two.rs") && test_only.contains("a/tests/it/three.rs"), "{test_only:?}");
+        assert!(!test_only.contains("a/src/one.rs") && !test_only.contains("a/src/lib.rs"), "{test_only:?}");
     }
 }
