@@ -55,17 +55,17 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "clippy",
         what: "no warning, with the features of tests and faults and without",
-        limit_minutes: 15,
+        limit_minutes: 20,
         run: clippy,
     },
     Stage { name: "docs", what: "rustdoc has nothing to warn about", limit_minutes: 10, run: docs },
     Stage {
         name: "faults",
         what: "builds of the binary with built-in faults, for the tests that must catch them",
-        limit_minutes: 15,
+        limit_minutes: 25,
         run: |root, deadline| faults::build(root, deadline).map(drop),
     },
-    Stage { name: "test", what: "all tests of the workspace, faults included", limit_minutes: 30, run: test },
+    Stage { name: "test", what: "all tests of the workspace, faults included", limit_minutes: 35, run: test },
     Stage {
         name: "features",
         what: "tests that need another build of a crate: the model check",
@@ -75,7 +75,7 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "readme",
         what: "the README's commands, as written, in a fresh directory",
-        limit_minutes: 20,
+        limit_minutes: 25,
         run: readme::run,
     },
 ];
