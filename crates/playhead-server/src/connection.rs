@@ -41,7 +41,7 @@ use tokio::net::TcpStream;
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// The largest request head.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEAD_BYTES_MAX: u32 = 16 * 1024;
 
 /// Requests under way at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
@@ -218,11 +218,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, watch: Rc<Watch>, mut socket: TcpS
         let connection = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .max_header_list_size(HEAD_BYTES_MAX)
             .serve_connection(io, service);
         let _ = within(&worker, &watch, |connection| connection.graceful_shutdown(), pin!(connection)).await;
     } else {
-        let connection = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).writev(false).serve_connection(io, service);
+        let connection =
+            http1::Builder::new().max_buf_size(HEAD_BYTES_MAX as usize).writev(false).serve_connection(io, service);
         let _ = within(&worker, &watch, |connection| connection.graceful_shutdown(), pin!(connection)).await;
     }
 }
