@@ -201,10 +201,16 @@ impl Drop for Stream {
 }
 
 /// Serves a socket until it is closed, by either side.
-pub(crate) async fn serve(worker: Rc<Worker>, watch: Rc<Watch>, mut socket: TcpStream) {
+pub(crate) async fn serve(worker: Rc<Worker>, watch: Rc<Watch>, socket: TcpStream) {
     // Answers are small and complete: waiting for more to send would only delay them.
     let _ = socket.set_nodelay(true);
-    let Some(preface) = within(&worker, &watch, |_| {}, pin!(Preface::read(&mut socket))).await.flatten() else {
+    let mut reading = pin!(Preface::read(socket));
+    // Who has not begun to speak when the worker closes down need not begin.
+    let reading = poll_fn(|context| match worker.is_closing_down() {
+        true => Poll::Ready(None),
+        false => reading.as_mut().poll(context),
+    });
+    let Some((socket, preface)) = within(&worker, &watch, |_| {}, pin!(reading)).await.flatten() else {
         return;
     };
     let is_http2 = preface.is_http2();
@@ -273,7 +279,7 @@ struct Preface {
 
 impl Preface {
     /// `None` if the connection ended before.
-    async fn read(socket: &mut TcpStream) -> Option<Self> {
+    async fn read(mut socket: TcpStream) -> Option<(TcpStream, Self)> {
         let mut preface = Self { bytes: [0; HTTP2_PREFACE.len()], read: 0, replayed: 0 };
         while preface.read < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(&preface.bytes[..preface.read]) {
             match socket.read(&mut preface.bytes[preface.read..]).await {
@@ -281,7 +287,7 @@ impl Preface {
                 Ok(count) => preface.read += count,
             }
         }
-        Some(preface)
+        Some((socket, preface))
     }
 
     fn is_http2(&self) -> bool {
