@@ -384,5 +384,5 @@ impl Drop for Pool {
     }
 }
 
-#[cfg(all(test, not(feature = "model-check")))]
+#[cfg(test)]
 mod tests;
