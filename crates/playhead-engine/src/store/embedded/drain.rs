@@ -241,5 +241,5 @@ fn merged(stored: BaseTitle, entry: &Entry) -> Option<BaseTitle> {
     }
 }
 
-#[cfg(all(test, not(feature = "model-check")))]
+#[cfg(test)]
 mod tests;

@@ -496,5 +496,5 @@ impl Iterator for Sorted<'_> {
 
 impl FusedIterator for Sorted<'_> {}
 
-#[cfg(all(test, not(feature = "model-check")))]
+#[cfg(test)]
 mod tests;

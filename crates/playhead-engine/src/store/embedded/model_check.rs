@@ -1,7 +1,8 @@
 //! Every interleaving of reads against writes, freezes and drains, as far as a model checker gets.
 //!
-//! `cargo test -p playhead-engine --features model-check --lib model_check`. The locks of tables and memtables are
-//! shuttle's here; a switch of threads happens at each of them, and wherever a thread yields.
+//! `cargo test -p playhead-engine --features model-check --lib model_check`: no other test of the store runs with that
+//! feature, for its locks work inside the checker only. A switch of threads may happen at each lock of tables and
+//! memtables, and wherever a thread yields.
 //!
 //! What is checked is that of a register: a read gives what the title was at some moment between the last write that
 //! was acknowledged before the read began and the last that had begun when it ended. The controls do one thing in the

@@ -260,10 +260,11 @@ fn reads_while_draining_miss_nothing_and_never_go_back() {
             let readers = [0, 1].map(|_| {
                 scope.spawn(|| {
                     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                    let mut seen = [0.0; USERS as usize];
+                    let mut seen: Vec<_> = (0..USERS).map(|user| (user, 0.0)).collect();
                     let mut reads = 0u64;
                     while !is_over.load(Ordering::SeqCst) {
-                        for user in 0..USERS {
+                        for (user, seen) in &mut seen {
+                            let user = *user;
                             let floor = acknowledged.load(Ordering::SeqCst);
                             let asked = vec![MovieId(user), MovieId(-1)];
                             let found = runtime.block_on(reader.bookmarks(UserId(user), asked)).unwrap();
@@ -271,9 +272,9 @@ fn reads_while_draining_miss_nothing_and_never_go_back() {
                             let position = found[0].map_or(0.0, |row| row.position.seconds());
                             let listed = listed.first().map_or(0.0, |row| row.position.seconds());
                             assert!(position >= floor as f64, "user {user}: {position} after {floor}");
-                            assert!(position >= seen[user as usize], "user {user} went back");
+                            assert!(position >= *seen, "user {user} went back");
                             assert!(listed >= position, "user {user}: the list went back");
-                            seen[user as usize] = listed;
+                            *seen = listed;
                             reads += 1;
                         }
                     }
