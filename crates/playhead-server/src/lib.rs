@@ -7,12 +7,12 @@
 //! thread of the server is left; the engine is still open.
 //!
 //! In reading order:
-//! - [`accept`]: one listener, each socket to a worker;
-//! - [`worker`]: one runtime per core, and which requests it serves itself;
-//! - [`connection`]: the deadlines of clients;
-//! - [`routes`]: the route table; [`progress`]: the heartbeat; [`resume`]: reads;
-//! - [`wire`]: JSON and queries; [`auth`]: tokens; [`overload`]: who is turned away; [`problem`]: error answers;
-//! - [`metrics`], [`admin`]: operations.
+//! - `accept`: one listener, each socket to a worker;
+//! - `worker`: one runtime per core, and which requests it serves itself;
+//! - `connection`: the deadlines of clients;
+//! - `routes`: the route table; `progress`: the heartbeat; `resume`: reads;
+//! - `wire`: JSON and queries; `auth`: tokens; `overload`: who is turned away; `problem`: error answers;
+//! - `metrics`, `admin`: operations.
 
 mod accept;
 mod admin;

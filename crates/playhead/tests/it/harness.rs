@@ -270,9 +270,11 @@ impl Client {
 
     /// Whether the server closes the connection, within the deadline of reads, without another byte.
     pub(crate) fn is_closed(&mut self) -> bool {
-        match self.socket.read(&mut [0]) {
-            Ok(count) => count == 0,
-            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        // `bytes` goes on after an interrupted call, as `read` would not.
+        match self.socket.by_ref().bytes().next() {
+            None => true,
+            Some(Ok(_)) => false,
+            Some(Err(error)) => error.kind() == ErrorKind::ConnectionReset,
         }
     }
 
