@@ -15,12 +15,12 @@
 //! it arrived; a *late* item (of an offline batch) happened earlier. A *barrier* is what a forget or an erase leaves
 //! behind, so that nothing older can come back.
 
-pub mod bookmark;
 pub mod id;
 pub mod position;
-pub mod record;
-pub mod resume;
 pub mod time;
+pub mod bookmark;
+pub mod resume;
+pub mod record;
 
 pub use bookmark::{Bookmark, Change, Write, newest};
 pub use id::{MovieId, ParseIdError, UserId};

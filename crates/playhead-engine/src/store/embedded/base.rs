@@ -21,10 +21,10 @@
 //! In reading order: [`layout`] has keys, values and the mark; [`model`] the base of the simulator.
 
 mod layout;
-#[cfg(any(test, feature = "test-util"))]
+#[cfg(test)]
 mod model;
 
-#[cfg(any(test, feature = "test-util"))]
+#[cfg(test)]
 pub(crate) use self::model::ModelBase;
 pub(crate) use layout::{BaseTitle, Mark};
 
@@ -83,7 +83,7 @@ pub(crate) enum BaseError {
     #[error("edits of the base are out of order")]
     OutOfOrder,
     /// The simulator let it happen.
-    #[cfg(any(test, feature = "test-util"))]
+    #[cfg(test)]
     #[error("the simulated base crashed")]
     Crashed,
 }
@@ -199,7 +199,7 @@ pub(crate) struct Verified {
 pub(crate) enum Base {
     Fjall(FjallBase),
     /// The simulator's.
-    #[cfg(any(test, feature = "test-util"))]
+    #[cfg(test)]
     Model(ModelBase),
 }
 
@@ -234,7 +234,7 @@ impl Base {
     pub(crate) fn expiry(&self) -> &Expiry {
         match self {
             Self::Fjall(base) => &base.expiry,
-            #[cfg(any(test, feature = "test-util"))]
+            #[cfg(test)]
             Self::Model(base) => &base.expiry,
         }
     }
@@ -308,7 +308,7 @@ impl Base {
     ) -> Result<u64, BaseError> {
         match self {
             Self::Fjall(base) => base.ingest(edits, mark),
-            #[cfg(any(test, feature = "test-util"))]
+            #[cfg(test)]
             Self::Model(base) => {
                 let mut rows = Vec::new();
                 let count = ordered(edits, |key, value| {
@@ -326,7 +326,7 @@ impl Base {
     pub(crate) fn l0_tables(&self) -> usize {
         match self {
             Self::Fjall(base) => base.keyspace.l0_table_count(),
-            #[cfg(any(test, feature = "test-util"))]
+            #[cfg(test)]
             Self::Model(_) => 0,
         }
     }
@@ -379,7 +379,7 @@ impl Base {
     fn view(&self) -> Result<View<'_>, BaseError> {
         match self {
             Self::Fjall(base) => Ok(View::Fjall(base.database.snapshot(), &base.keyspace)),
-            #[cfg(any(test, feature = "test-util"))]
+            #[cfg(test)]
             Self::Model(base) => Ok(View::Model(base.view()?)),
         }
     }
@@ -439,7 +439,7 @@ fn ordered(
 /// One state of the base.
 enum View<'a> {
     Fjall(Snapshot, &'a Keyspace),
-    #[cfg(any(test, feature = "test-util"))]
+    #[cfg(test)]
     Model(Arc<model::Rows>),
 }
 
@@ -452,7 +452,7 @@ impl View<'_> {
                 let value = snapshot.get(keyspace, key).map_err(|error| BaseError::Read(Box::new(error)))?;
                 value.map(|value| decode(&value)).transpose()
             }
-            #[cfg(any(test, feature = "test-util"))]
+            #[cfg(test)]
             Self::Model(rows) => rows.get(key).map(|value| decode(value)).transpose(),
         }
     }
@@ -465,7 +465,7 @@ impl View<'_> {
     fn range(&self, range: KeyRange<'_>) -> Items {
         match self {
             Self::Fjall(snapshot, keyspace) => Items::Fjall(snapshot.range::<&[u8], _>(keyspace, range)),
-            #[cfg(any(test, feature = "test-util"))]
+            #[cfg(test)]
             Self::Model(rows) => {
                 let rows: Vec<_> = rows
                     .range::<[u8], _>(range)
@@ -482,7 +482,7 @@ type RawItem = (fjall::UserKey, fjall::UserValue);
 /// Keys and values of a range, ascending.
 enum Items {
     Fjall(fjall::Iter),
-    #[cfg(any(test, feature = "test-util"))]
+    #[cfg(test)]
     Model(std::vec::IntoIter<RawItem>),
 }
 
@@ -494,7 +494,7 @@ impl Iterator for Items {
             Self::Fjall(items) => {
                 items.next().map(|item| item.into_inner().map_err(|error| BaseError::Read(Box::new(error))))
             }
-            #[cfg(any(test, feature = "test-util"))]
+            #[cfg(test)]
             Self::Model(items) => items.next().map(Ok),
         }
     }

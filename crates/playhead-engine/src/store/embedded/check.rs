@@ -1,0 +1,159 @@
+//! `playhead check`: reads all of a stopped store and says what is wrong; with repair, goes on without what is lost.
+//!
+//! **The promise.** Without repair nothing is changed. Repair keeps every whole record that the log still has, also
+//! those behind a hole, brings them into the base, and moves the log's old segments into a directory `damaged-…`
+//! beside it: nothing is deleted. It mends the log only; a damaged base needs a backup.
+
+use super::base::{Base, Mark};
+use super::disk::OsDisk;
+use super::drain::drain;
+use super::log::{Log, Salts, Segments, segment_id};
+use super::memtable::Memtable;
+use super::recovery::{self, OnLoss, Recovered, RecoveryError};
+use super::{EmbeddedOptions, OpenError, Places, lock_directory, random};
+use playhead_core::{Clock, Record};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a check found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Segments of the log.
+    pub segments: usize,
+    /// Whole records of the log that the base does not have yet.
+    pub records_to_replay: u64,
+    /// Rows in the base.
+    pub rows: u64,
+    /// Barriers of forgets and erasures in the base.
+    pub barriers: u64,
+    /// What an operator should know; nothing acknowledged is lost by it.
+    pub warnings: Vec<String>,
+    /// What is damaged or lost.
+    pub problems: Vec<String>,
+    /// Where the log's old segments were moved by a repair.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// Checks the store in a directory that no process uses; `progress` is told how many rows of the base were read so far.
+///
+/// # Errors
+/// What keeps the store from being checked at all.
+pub fn check(
+    options: &EmbeddedOptions,
+    clock: Arc<dyn Clock>,
+    repair: bool,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Report, OpenError> {
+    let directory = &options.directory;
+    let is_there = |path: &Path| path.try_exists().unwrap_or(false);
+    let places = Places::of(directory);
+    if !is_there(&places.log) && !is_there(&places.base) {
+        return Err(OpenError::NoStore(directory.clone()));
+    }
+    let _lock = lock_directory(directory)?;
+    let disk = OsDisk::create_directory(&places.log).map_err(|source| places.log_error(source))?;
+    let mut report = Report::default();
+    let base = if is_there(&places.base) {
+        let opened = Base::open(&places.base, &options.base_options(&clock));
+        Some(opened.map_err(|error| places.base_error(&error))?)
+    } else {
+        report.problems.push(format!("the base {} is missing", places.base.display()));
+        None
+    };
+    let mark = base.as_ref().map_or(Ok(None), Base::mark).map_err(|error| places.base_error(&error))?;
+
+    let table = Memtable::new();
+    let replay = |record: &Record| {
+        if repair {
+            table.apply(record);
+        }
+    };
+    let recovered = recovery::recover(&disk, mark.as_ref(), OnLoss::GoOn, replay);
+    let recovered = match recovered {
+        Ok(recovered) => recovered,
+        Err(RecoveryError::Lost(loss)) => {
+            report.problems.push(RecoveryError::Lost(loss).to_string());
+            None
+        }
+        Err(error) => return Err(places.recovery_error(error)),
+    };
+    if let Some(recovered) = &recovered {
+        report.segments = recovered.segments.len();
+        report.records_to_replay = recovered.replayed;
+        report.warnings.clone_from(&recovered.warnings);
+        let losses = recovered.losses.iter().map(|loss| RecoveryError::Lost(loss.clone()).to_string());
+        report.problems.extend(losses);
+    }
+    if let Some(base) = &base {
+        match base.verify(progress) {
+            Ok(contents) => {
+                report.rows = contents.rows;
+                report.barriers = contents.barriers;
+            }
+            Err(error) => report.problems.push(super::chain(&error)),
+        }
+    }
+    match (base, recovered) {
+        (Some(base), Some(recovered)) if repair && !recovered.losses.is_empty() => {
+            let aside = set_aside(directory, &places, &clock)?;
+            restart_log(&base, disk, &table, recovered, options, &clock, &places)?;
+            report.set_aside = Some(aside);
+        }
+        _ => {}
+    }
+    Ok(report)
+}
+
+/// Copies all segments of the log into a directory of their own.
+fn set_aside(directory: &Path, places: &Places, clock: &Arc<dyn Clock>) -> Result<PathBuf, OpenError> {
+    let aside = directory.join(format!("damaged-{}", clock.now().micros()));
+    let moved = || -> std::io::Result<()> {
+        std::fs::create_dir(&aside)?;
+        for entry in std::fs::read_dir(&places.log)? {
+            let name = entry?.file_name();
+            if name.to_str().and_then(segment_id).is_some() {
+                std::fs::copy(places.log.join(&name), aside.join(&name))?;
+            }
+        }
+        // The copies are the last trace of what is lost: they must be on the disk before the originals go.
+        for entry in std::fs::read_dir(&aside)? {
+            rustix::fs::fsync(File::open(entry?.path())?)?;
+        }
+        rustix::fs::fsync(File::open(&aside)?)?;
+        rustix::fs::fsync(File::open(directory)?)?;
+        Ok(())
+    };
+    moved().map_err(|source| OpenError::Directory { directory: aside.clone(), source })?;
+    Ok(aside)
+}
+
+/// Brings what was whole into the base, and begins the log anew behind it.
+fn restart_log(
+    base: &Base,
+    disk: OsDisk,
+    table: &Memtable,
+    recovered: Recovered,
+    options: &EmbeddedOptions,
+    clock: &Arc<dyn Clock>,
+    places: &Places,
+) -> Result<(), OpenError> {
+    let mark = Mark {
+        store_id: recovered.store_id,
+        sequence: recovered.last_sequence,
+        newest: recovered.newest,
+        version: super::log::VERSION,
+    };
+    drain(table, base, &mark, clock.now(), &[]).map_err(|error| places.base_error(&error))?;
+    let salts = Salts::new(u64::from_le_bytes(random()?));
+    let restart = || -> std::io::Result<()> {
+        let segments = Arc::new(Segments::open(disk, options.segment_bytes, recovered.segments)?);
+        if segments.spare_count() == 0 {
+            segments.provide_spare()?;
+        }
+        let next_sequence = recovered.last_sequence + 1;
+        Log::start(Arc::clone(&segments), recovered.store_id, recovered.next_segment, next_sequence, salts)?;
+        segments.recycle(recovered.last_sequence).map(|_| ())
+    };
+    restart().map_err(|source| places.log_error(source))
+}
