@@ -50,6 +50,8 @@ pub(crate) struct Load {
     pub(crate) threads: usize,
     /// Of each thread; each has one request under way.
     pub(crate) connections: usize,
+    /// Whether titles are read back meanwhile.
+    pub(crate) reads: bool,
 }
 
 /// What a load met.
@@ -108,7 +110,7 @@ impl Ledger {
             let mut threads = Vec::new();
             for rows in self.rows.chunks_mut(share) {
                 let rng = rng.fork();
-                threads.push(scope.spawn(move || load_of_thread(rows, address, load.connections, until, rng)));
+                threads.push(scope.spawn(move || load_of_thread(rows, address, load, until, rng)));
             }
             let result = meanwhile();
             let mut tally = Tally::default();
@@ -248,12 +250,12 @@ enum UnderWay {
 fn load_of_thread(
     rows: &mut [Row],
     address: SocketAddr,
-    connections: usize,
+    load: Load,
     until: &(impl Fn() -> bool + Sync),
     mut rng: fastrand::Rng,
 ) -> Tally {
     let mut tally = Tally::default();
-    let share = rows.len().div_ceil(connections);
+    let share = rows.len().div_ceil(load.connections);
     let mut players = Vec::new();
     for rows in rows.chunks_mut(share) {
         match Connection::open(address) {
@@ -262,14 +264,14 @@ fn load_of_thread(
         }
     }
     while !players.is_empty() && !until() {
-        players.retain_mut(|player| player.send(&mut rng).is_ok() || player.end(&mut tally));
+        players.retain_mut(|player| player.send(&mut rng, load.reads).is_ok() || player.end(&mut tally));
         players.retain_mut(|player| player.receive(&mut tally).is_ok() || player.end(&mut tally));
     }
     tally
 }
 
 impl Player<'_> {
-    fn send(&mut self, rng: &mut fastrand::Rng) -> std::io::Result<()> {
+    fn send(&mut self, rng: &mut fastrand::Rng, reads: bool) -> std::io::Result<()> {
         if self.paused_until.is_some_and(|until| Instant::now() < until) {
             return Ok(());
         }
@@ -280,7 +282,7 @@ impl Player<'_> {
         let place = rng.usize(..among);
         let row = &mut self.rows[place];
         let bearer = Arc::clone(&row.bearer);
-        if rng.u32(..BEATS_PER_READ) == 0 {
+        if reads && rng.u32(..BEATS_PER_READ) == 0 {
             self.under_way = Some(UnderWay::Read(place));
             self.connection.send_get(&row.path(), &bearer)
         } else {

@@ -29,10 +29,10 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    /// `serve --dev` on the embedded store in this directory, on free ports. A few hundred kilobytes of log freeze the
-    /// memtable, so that a second of load rotates, drains and recycles.
+    /// `serve --dev` on the embedded store in this directory, on free ports. 128 KiB of log freeze the memtable, so that
+    /// each second of load rotates, drains and recycles.
     pub(crate) fn embedded(binary: &Path, directory: &Path) -> Self {
-        let flags = ["--segment-bytes", "262144", "--freeze-bytes", "524288", "--memtable-bytes", "1048576"];
+        let flags = ["--segment-bytes", "65536", "--freeze-bytes", "131072", "--memtable-bytes", "1048576"];
         let disk = ["--disk-reserve-bytes", "1048576", "--block-cache-bytes", "4194304"];
         Self {
             binary: binary.to_owned(),
@@ -73,6 +73,10 @@ impl Launch {
         if !self.wrapper.is_empty() {
             command.arg(&self.binary);
         }
+        // Nothing of this process's environment may change what is started.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PLAYHEAD_")) {
+            command.env_remove(name);
+        }
         // Each start has a file of its own for what it says.
         let stderr = tempfile::NamedTempFile::new().unwrap();
         let mut child = command
@@ -95,6 +99,12 @@ impl Launch {
             }
         }
         Ok(starting)
+    }
+
+    /// Bytes of the log's files.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        let files = std::fs::read_dir(self.directory.join("log")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
     }
 
     /// The secret that `--dev` has made.

@@ -6,7 +6,7 @@ use crate::process::{Launch, binary, seed, wait_for};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
-const LOAD: Load = Load { threads: 2, connections: 8 };
+const LOAD: Load = Load { threads: 2, connections: 8, reads: true };
 
 /// By when a server that was told to stop must have ended.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
