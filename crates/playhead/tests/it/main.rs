@@ -5,6 +5,8 @@
 //! - [`disk_faults`]: its disk fails;
 //! - [`ledger`], [`client`], [`process`]: what these tests share.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on says so by its panic")]
+
 mod client;
 mod crash;
 mod disk_faults;
