@@ -472,7 +472,7 @@ mod tests {
         let tokens: Vec<_> =
             (0..50).map(|user| format!("Bearer {}", token(&format!(r#"{{"sub":{user},"exp":{LATER}}}"#)))).collect();
         for value in &tokens {
-            cache.viewer(&authenticator, &headers(&[value]), 0);
+            let _ = cache.viewer(&authenticator, &headers(&[value]), 0);
             let (_, lookup) = cache.viewer(&authenticator, &headers(&[&tokens[0]]), 0);
             assert!(cache.len() <= 8);
             assert_eq!(lookup, Lookup::Hit);

@@ -41,7 +41,7 @@ use tokio::net::TcpStream;
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// The largest request head.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEAD_BYTES_MAX: u32 = 16 * 1024;
 
 /// Requests under way at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
@@ -201,10 +201,16 @@ impl Drop for Stream {
 }
 
 /// Serves a socket until it is closed, by either side.
-pub(crate) async fn serve(worker: Rc<Worker>, watch: Rc<Watch>, mut socket: TcpStream) {
+pub(crate) async fn serve(worker: Rc<Worker>, watch: Rc<Watch>, socket: TcpStream) {
     // Answers are small and complete: waiting for more to send would only delay them.
     let _ = socket.set_nodelay(true);
-    let Some(preface) = within(&worker, &watch, |_| {}, pin!(Preface::read(&mut socket))).await.flatten() else {
+    let mut reading = pin!(Preface::read(socket));
+    // Who has not begun to speak when the worker closes down need not begin.
+    let reading = poll_fn(|context| match worker.is_closing_down() {
+        true => Poll::Ready(None),
+        false => reading.as_mut().poll(context),
+    });
+    let Some((socket, preface)) = within(&worker, &watch, |_| {}, pin!(reading)).await.flatten() else {
         return;
     };
     let is_http2 = preface.is_http2();
@@ -218,11 +224,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, watch: Rc<Watch>, mut socket: TcpS
         let connection = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .max_header_list_size(HEAD_BYTES_MAX)
             .serve_connection(io, service);
         let _ = within(&worker, &watch, |connection| connection.graceful_shutdown(), pin!(connection)).await;
     } else {
-        let connection = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).writev(false).serve_connection(io, service);
+        let connection =
+            http1::Builder::new().max_buf_size(HEAD_BYTES_MAX as usize).writev(false).serve_connection(io, service);
         let _ = within(&worker, &watch, |connection| connection.graceful_shutdown(), pin!(connection)).await;
     }
 }
@@ -272,7 +279,7 @@ struct Preface {
 
 impl Preface {
     /// `None` if the connection ended before.
-    async fn read(socket: &mut TcpStream) -> Option<Self> {
+    async fn read(mut socket: TcpStream) -> Option<(TcpStream, Self)> {
         let mut preface = Self { bytes: [0; HTTP2_PREFACE.len()], read: 0, replayed: 0 };
         while preface.read < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(&preface.bytes[..preface.read]) {
             match socket.read(&mut preface.bytes[preface.read..]).await {
@@ -280,7 +287,7 @@ impl Preface {
                 Ok(count) => preface.read += count,
             }
         }
-        Some(preface)
+        Some((socket, preface))
     }
 
     fn is_http2(&self) -> bool {

@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Serve(Box<Serve>),
     /// Prints a token for a user, signed with the server's secret
     Token(Token),
+    /// Reads all of a stopped server's data directory and says what is wrong with it
+    Check(Check),
     /// Asks a running server whether it is ready; exit code 0 says yes
     Health(Health),
 }
@@ -179,6 +181,40 @@ pub(crate) struct Token {
     pub(crate) data_dir: PathBuf,
     #[command(flatten)]
     pub(crate) tokens: TokenFlags,
+}
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  playhead check --data-dir /var/lib/playhead
+      Changes nothing. Exit code 0: all is whole; 1: something is damaged or lost.
+  playhead check --repair --data-dir /var/lib/playhead
+      Goes on without what the log has lost, and keeps the damaged files in a directory beside it.";
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+#[command(after_help = CHECK_EXAMPLES)]
+pub(crate) struct Check {
+    /// The data directory; no server may be using it
+    #[arg(long, env = "PLAYHEAD_DATA_DIR", value_name = "DIRECTORY", default_value = "./playhead-data")]
+    pub(crate) data_dir: PathBuf,
+    /// Brings what is whole into the base, begins the log anew, and keeps the damaged files aside
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// The size of a log segment, if the server is given another than the default
+    #[arg(long, env = "PLAYHEAD_SEGMENT_BYTES", value_name = "BYTES")]
+    pub(crate) segment_bytes: Option<u64>,
+    /// How to print what was found
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: Output,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Text,
+    /// For programs: one JSON object
+    Json,
 }
 
 const HEALTH_EXAMPLES: &str = "\

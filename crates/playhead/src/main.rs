@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         cli::Command::Serve(arguments) => commands::serve::run(*arguments),
         cli::Command::Token(arguments) => commands::token::run(&arguments),
+        cli::Command::Check(arguments) => commands::check::run(&arguments),
         cli::Command::Health(arguments) => commands::health::run(&arguments),
     };
     match outcome {

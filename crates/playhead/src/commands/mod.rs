@@ -1,5 +1,6 @@
 //! What each command does.
 
+pub(crate) mod check;
 pub(crate) mod health;
 pub(crate) mod serve;
 pub(crate) mod token;

@@ -1,14 +1,13 @@
 //! The least of an HTTP/1.1 client that a load needs: kept connections, and sending apart from receiving, so that one
-//! thread can have a request under way on each of many connections.
+//! thread can have a request under way on each of many connections. Unlike the harness's client it takes a connection
+//! that ends for what it is in these tests: an answer like any other.
 
+use crate::harness::PROGRESS;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
-
-/// The resource of all writes and reads.
-pub(crate) const PROGRESS: &str = "/api/v1/stream/progress";
 
 /// Longer than any deadline of the server.
 const TIMEOUT: Duration = Duration::from_secs(30);

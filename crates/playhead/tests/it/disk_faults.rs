@@ -4,7 +4,8 @@
 //! One connection sends one heartbeat at a time, so that no 204 of an earlier commit can be under way when the sync of
 //! the next one fails: any 204 after the fault is a false one.
 
-use crate::client::{Connection, PROGRESS, token};
+use crate::client::{Connection, token};
+use crate::harness::PROGRESS;
 use crate::process::{End, Launch, Playhead, binary, skip};
 use std::path::Path;
 use std::process::{Command, Stdio};

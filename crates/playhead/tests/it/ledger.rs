@@ -8,7 +8,8 @@
 //!
 //! **What it leaves out.** Deletions, and devices that write one title at the same time: the engine's tests have them.
 
-use crate::client::{Answer, Connection, PROGRESS, token};
+use crate::client::{Answer, Connection, token};
+use crate::harness::PROGRESS;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::net::SocketAddr;

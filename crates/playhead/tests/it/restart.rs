@@ -1,6 +1,7 @@
 //! Ends that are asked for: SIGTERM idle and under load, and a second server on one directory.
 
-use crate::client::{Connection, PROGRESS, token};
+use crate::client::{Connection, token};
+use crate::harness::PROGRESS;
 use crate::ledger::{Ledger, Load};
 use crate::process::{Launch, binary, seed, wait_for};
 use rustix::process::Signal;

@@ -5,14 +5,13 @@
 //! beside it: nothing is deleted. It mends the log only; a damaged base needs a backup.
 
 use super::base::{Base, Mark};
-use super::disk::OsDisk;
+use super::disk::{Disk, OsDisk};
 use super::drain::drain;
 use super::log::{Log, Salts, Segments, segment_id};
 use super::memtable::Memtable;
 use super::recovery::{self, OnLoss, Recovered, RecoveryError};
 use super::{EmbeddedOptions, OpenError, Places, lock_directory, random};
 use playhead_core::{Clock, Record};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -96,7 +95,7 @@ pub fn check(
     }
     match (base, recovered) {
         (Some(base), Some(recovered)) if repair && !recovered.losses.is_empty() => {
-            let aside = set_aside(directory, &places, &clock)?;
+            let aside = set_aside(directory, &disk, &clock)?;
             restart_log(&base, disk, &table, recovered, options, &clock, &places)?;
             report.set_aside = Some(aside);
         }
@@ -105,26 +104,26 @@ pub fn check(
     Ok(report)
 }
 
-/// Copies all segments of the log into a directory of their own.
-fn set_aside(directory: &Path, places: &Places, clock: &Arc<dyn Clock>) -> Result<PathBuf, OpenError> {
+/// Copies all segments of the log into a directory of their own: the last trace of what is lost.
+fn set_aside(directory: &Path, log: &OsDisk, clock: &Arc<dyn Clock>) -> Result<PathBuf, OpenError> {
+    const CHUNK: u64 = 1 << 20;
     let aside = directory.join(format!("damaged-{}", clock.now().micros()));
-    let moved = || -> std::io::Result<()> {
-        std::fs::create_dir(&aside)?;
-        for entry in std::fs::read_dir(&places.log)? {
-            let name = entry?.file_name();
-            if name.to_str().and_then(segment_id).is_some() {
-                std::fs::copy(places.log.join(&name), aside.join(&name))?;
+    let copy = || -> std::io::Result<()> {
+        let copies = OsDisk::create_directory(&aside)?;
+        for name in log.list()?.iter().filter(|name| segment_id(name).is_some()) {
+            let (original, copy) = (log.open(name)?, copies.create(name)?);
+            let length = log.length(&original)?;
+            let mut chunk = Vec::new();
+            for offset in (0..length).step_by(1 << 20) {
+                chunk.resize(usize::try_from(CHUNK.min(length - offset)).expect("a mebibyte at most"), 0);
+                log.read_at(&original, &mut chunk, offset)?;
+                copies.write_at(&copy, &chunk, offset)?;
             }
+            copies.sync(&copy)?;
         }
-        // The copies are the last trace of what is lost: they must be on the disk before the originals go.
-        for entry in std::fs::read_dir(&aside)? {
-            rustix::fs::fsync(File::open(entry?.path())?)?;
-        }
-        rustix::fs::fsync(File::open(&aside)?)?;
-        rustix::fs::fsync(File::open(directory)?)?;
-        Ok(())
+        copies.sync_dir()
     };
-    moved().map_err(|source| OpenError::Directory { directory: aside.clone(), source })?;
+    copy().map_err(|source| OpenError::Directory { directory: aside.clone(), source })?;
     Ok(aside)
 }
 
