@@ -1,7 +1,8 @@
 //! Random sequences: groups of every kind of write by few users of few titles, the clock stepping meanwhile, the store
 //! disturbed and reopened in between. After each step every read must equal the oracle's.
 //!
-//! A failure names its seed; `PLAYHEAD_TEST_SEED` set to it repeats the run.
+//! A failure names its seed; `PLAYHEAD_TEST_SEED` set to it repeats the run. `PLAYHEAD_TEST_SEQUENCES` sets how many
+//! are run, for the long form.
 
 use super::bench::{Act, Bench, HOUR, MOVIES, SECOND, Step, USERS, Way};
 use super::cases::Open;
@@ -29,7 +30,7 @@ pub(super) fn all() -> Vec<(&'static str, Plan)> {
     ]
 }
 
-/// Runs `count` sequences.
+/// Runs `count` sequences, unless the environment asks for another number of them.
 ///
 /// # Errors
 /// The shortest sequence found that fails, and the seed.
@@ -37,6 +38,10 @@ pub(super) fn run(plan: &Plan, count: u32, open: Open<'_>) -> Result<(), String>
     let seed = match std::env::var("PLAYHEAD_TEST_SEED") {
         Ok(text) => text.parse().expect("PLAYHEAD_TEST_SEED is a number"),
         Err(_) => fastrand::u64(..),
+    };
+    let count = match std::env::var("PLAYHEAD_TEST_SEQUENCES") {
+        Ok(text) if count > 0 => text.parse().expect("PLAYHEAD_TEST_SEQUENCES is a number"),
+        _ => count,
     };
     let mut seed_bytes = [0; 32];
     seed_bytes[..8].copy_from_slice(&seed.to_le_bytes());

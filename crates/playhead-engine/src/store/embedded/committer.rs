@@ -278,6 +278,7 @@ pub(crate) fn run<D: Disk>(
     drain: impl Fn(DrainJob),
 ) -> Option<Committer<D>> {
     let mut groups = Vec::new();
+    let mut acknowledged_early = Vec::new();
     while let Next::Commit { freeze } = shared.mailbox.take(shared.commit_window, &mut groups) {
         let begun = Instant::now();
         let mut rest = groups.drain(..).peekable();
@@ -297,10 +298,14 @@ pub(crate) fn run<D: Disk>(
                 continue;
             }
             if cfg!(feature = "fault-early-ack") {
-                // The control of the crash test: what it must catch.
-                let copy: Vec<Write> = frame.iter().flat_map(Group::writes).copied().collect();
+                // The control of the crash test, which must catch it: acknowledged now, committed in place of the next
+                // frame. Were it committed at once, a kill would hardly ever fall in between.
+                let writes = frame.iter().flat_map(Group::writes).copied().collect();
                 settle_all(std::mem::take(&mut frame), Ok(()));
-                committer.commit(shared.clock.now(), copy.iter()).ok()?;
+                let earlier: Vec<Write> = std::mem::replace(&mut acknowledged_early, writes);
+                if !earlier.is_empty() && committer.has_room(earlier.len(), SPARE_PATIENCE) {
+                    committer.commit(shared.clock.now(), earlier.iter()).ok()?;
+                }
                 continue;
             }
             if let Err(error) = committer.commit(shared.clock.now(), frame.iter().flat_map(Group::writes)) {
