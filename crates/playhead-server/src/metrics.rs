@@ -3,9 +3,8 @@
 //! **How.** Each worker counts into its own [`WorkerMetrics`], with plain loads and stores; a scrape of `/metrics` adds
 //! them up. No metric carries a user or a title.
 
-use crate::problem::{STATUSES, status_slot};
+use crate::problem::{STATUSES, status_name};
 use crate::routes::Route;
-use http::StatusCode;
 use playhead_engine::metrics::{Counter, Histogram};
 use playhead_engine::{Engine, Health};
 use prometheus_client::collector::Collector;
@@ -33,9 +32,9 @@ pub(crate) struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    /// Counts an answer.
-    pub(crate) fn answered(&self, route: Route, status: StatusCode, time: Duration) {
-        self.requests[route as usize][status_slot(status)].add_alone(1);
+    /// Counts an answer; `status_slot` is where its status is counted.
+    pub(crate) fn answered(&self, route: Route, status_slot: usize, time: Duration) {
+        self.requests[route as usize][status_slot].add_alone(1);
         self.request_time[route as usize].record_time(time);
     }
 }
@@ -115,8 +114,7 @@ impl Metrics {
             for slot in 0..=STATUSES.len() {
                 let count = self.sum(|worker| worker.requests[route as usize][slot].get());
                 if count > 0 {
-                    let status = STATUSES.get(slot).map_or("other", StatusCode::as_str);
-                    let labels = [("route", route.name()), ("status", status)];
+                    let labels = [("route", route.name()), ("status", status_name(slot))];
                     requests.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
                 }
             }

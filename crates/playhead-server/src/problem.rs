@@ -222,6 +222,11 @@ pub(crate) const STATUSES: [StatusCode; 12] = [
     StatusCode::SERVICE_UNAVAILABLE,
 ];
 
+/// The name of what a slot counts.
+pub(crate) fn status_name(slot: usize) -> &'static str {
+    STATUSES.get(slot).map_or("other", StatusCode::as_str)
+}
+
 /// Where a status is counted: its place in [`STATUSES`], or behind them.
 pub(crate) fn status_slot(status: StatusCode) -> usize {
     STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len())

@@ -13,7 +13,7 @@
 use crate::auth::{Authenticator, Lookup, TokenCache};
 use crate::connection::{self, Deadlines, TICK, Watch};
 use crate::metrics::WorkerMetrics;
-use crate::problem::{Problem, kept};
+use crate::problem::{Problem, kept, status_slot};
 use crate::progress::heartbeat;
 use crate::routes::{self, Route};
 use axum::Router;
@@ -237,7 +237,7 @@ pub(crate) async fn answer(worker: &Rc<Worker>, watch: &Watch, request: Request<
         let response = Box::pin(worker.router.clone().oneshot(request.map(Body::new))).await;
         (route, response.unwrap_or_else(|infallible| match infallible {}))
     };
-    worker.metrics.answered(route, response.status(), begun.elapsed());
+    worker.metrics.answered(route, status_slot(response.status()), begun.elapsed());
     watch.answer_is_made();
     response
 }

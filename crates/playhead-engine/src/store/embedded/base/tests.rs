@@ -1,3 +1,5 @@
+//! Both bases, by one table of cases; and what fjall alone can do: damage, reopening, compaction.
+
 use super::*;
 use crate::store::embedded::testing::{EDGES, HandClock, START, on_both_bases, options, row};
 use std::fs;

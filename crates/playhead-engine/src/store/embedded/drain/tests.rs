@@ -1,3 +1,5 @@
+//! Drains against the model, on both bases: merging, barriers, expiry, surplus.
+
 use super::*;
 use crate::store::embedded::base::BaseUser;
 use crate::store::embedded::testing::{

@@ -1,3 +1,5 @@
+//! The memtable against the model, its bytes, and its order.
+
 use super::*;
 use crate::store::embedded::testing::{EDGES, erase, forget, late, put, row};
 use crate::store::memory::Model;

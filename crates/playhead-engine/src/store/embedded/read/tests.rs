@@ -1,3 +1,5 @@
+//! Reads against the model while tables freeze and drain, and the bounds of the pool.
+
 use super::*;
 use crate::store::embedded::base::{Base, BaseOptions, Expiry, Mark, ModelBase};
 use crate::store::embedded::drain::drain;
