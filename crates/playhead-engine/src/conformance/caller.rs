@@ -25,6 +25,11 @@ impl TestClock {
         self.0.store(micros, Ordering::SeqCst);
     }
 
+    /// Moves it forwards.
+    pub fn advance(&self, time: Duration) {
+        self.0.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
     /// Moves it, forwards or back.
     pub fn step_micros(&self, micros: i64) {
         let moved = |now: u64| Some(now.saturating_add_signed(micros));

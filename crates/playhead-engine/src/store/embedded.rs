@@ -36,7 +36,8 @@ mod disk;
 mod stop;
 mod sync;
 pub mod check;
-#[cfg(all(test, feature = "model-check"))]
+#[cfg(test)]
+#[cfg(feature = "model-check")]
 mod model_check;
 #[cfg(test)]
 mod simulated;

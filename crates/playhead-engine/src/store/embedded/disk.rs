@@ -98,7 +98,7 @@ impl Disk for OsDisk {
         file.file.write_all_at(bytes, offset)
     }
 
-    #[cfg(not(any(feature = "fault-held-writes", feature = "fault-no-sync")))]
+    #[cfg(not(feature = "fault-held-writes"))]
     fn sync(&self, file: &OsFile) -> io::Result<()> {
         Ok(rustix::fs::fdatasync(&file.file)?)
     }
@@ -109,15 +109,10 @@ impl Disk for OsDisk {
         Ok(())
     }
 
-    #[cfg(all(feature = "fault-held-writes", not(feature = "fault-no-sync")))]
+    #[cfg(feature = "fault-held-writes")]
     fn sync(&self, file: &OsFile) -> io::Result<()> {
         file.write_held()?;
         Ok(rustix::fs::fdatasync(&file.file)?)
-    }
-
-    #[cfg(feature = "fault-no-sync")]
-    fn sync(&self, _file: &OsFile) -> io::Result<()> {
-        Ok(())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -170,7 +165,7 @@ impl OsFile {
         self.held.lock().expect("no holder panics").push((offset, bytes.to_vec()));
     }
 
-    #[cfg(all(feature = "fault-held-writes", not(feature = "fault-no-sync")))]
+    #[cfg(feature = "fault-held-writes")]
     fn write_held(&self) -> io::Result<()> {
         for (offset, bytes) in self.held.lock().expect("no holder panics").drain(..) {
             self.file.write_all_at(&bytes, offset)?;

@@ -12,7 +12,7 @@ use super::base::{Base, Expiry, Mark, ModelBase};
 use super::drain::drain;
 use super::read::{SurplusList, TitlesInMemory, UserInMemory};
 use super::tables::Tables;
-use super::testing::{HandClock, START, erase, forget, late, options, put};
+use super::testing::{START, erase, forget, late, options, put, start_clock};
 use crate::store::memory::Model;
 use playhead_core::{Bookmark, Clock, MovieId, Record, UserId};
 use shuttle::sync::mpsc::channel;
@@ -69,7 +69,7 @@ struct Scene {
 }
 
 fn run(order: Order) {
-    let clock = HandClock::new();
+    let clock = start_clock();
     let scene = Arc::new(Scene {
         tables: Tables::new(),
         base: Base::Model(ModelBase::new(Expiry::new(&options(&clock)))),

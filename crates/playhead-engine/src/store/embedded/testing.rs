@@ -5,6 +5,7 @@ use super::drain::{DrainReport, drain};
 use super::memtable::Memtable;
 use super::read::{SurplusList, TitlesInMemory, UserInMemory};
 use super::tables::Tables;
+use crate::conformance::TestClock;
 use crate::store::TITLES_LISTED_MAX;
 use crate::store::memory::Model;
 use crate::store::stamp::Stamper;
@@ -12,7 +13,6 @@ use playhead_core::{
     Bookmark, Change, Clock, MediaDuration, MovieId, Position, Record, RecordKind, UserId, Write, WriteTime,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -22,27 +22,13 @@ pub(super) const EDGES: [i64; 5] = [i64::MIN, -1, 0, 1, i64::MAX];
 /// Where the clocks of tests begin.
 pub(super) const START: u64 = 1_000_000_000;
 
-/// A clock that stands until it is set.
-pub(super) struct HandClock(AtomicU64);
-
-impl HandClock {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicU64::new(START)))
-    }
-
-    pub(super) fn advance(&self, by: Duration) {
-        self.0.fetch_add(u64::try_from(by.as_micros()).unwrap(), Ordering::Relaxed);
-    }
+/// A clock that shows [`START`] until it is stepped.
+pub(super) fn start_clock() -> Arc<TestClock> {
+    Arc::new(TestClock::at_micros(START))
 }
 
-impl Clock for HandClock {
-    fn now(&self) -> WriteTime {
-        WriteTime::from_micros(self.0.load(Ordering::Relaxed))
-    }
-}
-
-pub(super) fn options(clock: &Arc<HandClock>) -> BaseOptions {
-    let clock: Arc<dyn Clock> = Arc::<HandClock>::clone(clock);
+pub(super) fn options(clock: &Arc<TestClock>) -> BaseOptions {
+    let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(clock);
     BaseOptions { block_cache_bytes: 4 << 20, retention: None, barrier_life: Duration::from_secs(86_400), clock }
 }
 
@@ -85,7 +71,7 @@ pub(super) fn put_now(user: i64, movie: i64, position: f64) -> Write {
 
 /// Tables, a base and the oracle beside them.
 pub(super) struct World {
-    pub(super) clock: Arc<HandClock>,
+    pub(super) clock: Arc<TestClock>,
     pub(super) tables: Arc<Tables>,
     pub(super) base: Arc<Base>,
     pub(super) surplus: Arc<SurplusList>,
@@ -97,7 +83,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(clock: Arc<HandClock>, options: &BaseOptions, base: Base) -> Self {
+    pub(super) fn new(clock: Arc<TestClock>, options: &BaseOptions, base: Base) -> Self {
         Self {
             clock,
             tables: Arc::new(Tables::new()),

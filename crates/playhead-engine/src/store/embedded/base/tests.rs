@@ -1,7 +1,7 @@
 //! Both bases, by one table of cases; and what fjall alone can do: damage, reopening, compaction.
 
 use super::*;
-use crate::store::embedded::testing::{EDGES, HandClock, START, on_both_bases, options, row};
+use crate::store::embedded::testing::{EDGES, START, on_both_bases, options, row, start_clock};
 use std::fs;
 use tempfile::TempDir;
 
@@ -34,7 +34,7 @@ fn stored_keys(base: &Base) -> usize {
 
 #[test]
 fn what_was_ingested_is_read_whatever_the_ids() {
-    let clock = HandClock::new();
+    let clock = start_clock();
     on_both_bases(&options(&clock), |base| {
         assert_eq!(base.mark().unwrap(), None);
         let mut edits = Vec::new();
@@ -61,7 +61,7 @@ fn what_was_ingested_is_read_whatever_the_ids() {
 
 #[test]
 fn later_edits_win_and_tombstones_remove() {
-    let clock = HandClock::new();
+    let clock = start_clock();
     on_both_bases(&options(&clock), |base| {
         ingest(&base, 1, &[title(1, 1, Some(a_row(1, START))), title(1, 2, Some(a_row(2, START)))]).unwrap();
         ingest(&base, 2, &[title(1, 1, None), title(1, 2, Some(BaseTitle::Forgotten(at(START + 1))))]).unwrap();
@@ -76,7 +76,7 @@ fn later_edits_win_and_tombstones_remove() {
 
 #[test]
 fn edits_out_of_order_are_refused_and_change_nothing() {
-    let clock = HandClock::new();
+    let clock = start_clock();
     let erasure = |user| BaseEdit::Erasure { user: UserId(user), to: None };
     let put = |user, movie| title(user, movie, Some(a_row(movie, START)));
     let cases = [
@@ -100,7 +100,7 @@ fn edits_out_of_order_are_refused_and_change_nothing() {
 
 #[test]
 fn what_has_expired_is_neither_shown_nor_kept() {
-    let clock = HandClock::new();
+    let clock = start_clock();
     let options = BaseOptions { retention: Some(2 * DAY), barrier_life: DAY, ..options(&clock) };
     on_both_bases(&options, |base| {
         let start = clock.now().micros();
@@ -131,7 +131,7 @@ fn what_has_expired_is_neither_shown_nor_kept() {
 
 #[test]
 fn an_expired_barrier_does_not_bring_back_what_it_barred() {
-    let clock = HandClock::new();
+    let clock = start_clock();
     let options = BaseOptions { barrier_life: DAY, ..options(&clock) };
     on_both_bases(&options, |base| {
         let start = clock.now().micros();
@@ -150,7 +150,7 @@ fn an_expired_barrier_does_not_bring_back_what_it_barred() {
 #[test]
 fn a_base_on_disk_is_found_again() {
     let directory = TempDir::new().unwrap();
-    let clock = HandClock::new();
+    let clock = start_clock();
     for sequence in 1..4i64 {
         let base = Base::open(&directory.path().join("base"), &options(&clock)).unwrap();
         let found = base.mark().unwrap().map(|mark| mark.sequence);
@@ -162,7 +162,7 @@ fn a_base_on_disk_is_found_again() {
 
 #[test]
 fn a_foreign_value_is_an_error_and_survives_compaction() {
-    let clock = HandClock::new();
+    let clock = start_clock();
     let directory = TempDir::new().unwrap();
     let options = BaseOptions { retention: Some(DAY), ..options(&clock) };
     let base = Base::open(&directory.path().join("base"), &options).unwrap();
@@ -202,7 +202,7 @@ fn table_file(directory: &Path) -> PathBuf {
 #[test]
 fn a_damaged_table_gives_errors_and_never_a_wrong_value() {
     const ROWS: i64 = 4_000;
-    let clock = HandClock::new();
+    let clock = start_clock();
     let directory = TempDir::new().unwrap();
     let edits: Vec<_> = (0..ROWS).map(|user| title(user, user % 7, Some(a_row(user % 7, START)))).collect();
     ingest(&Base::open(&directory.path().join("base"), &options(&clock)).unwrap(), 1, &edits).unwrap();
@@ -237,7 +237,7 @@ fn a_damaged_table_gives_errors_and_never_a_wrong_value() {
 
 #[test]
 fn a_simulated_crash_does_all_or_nothing() {
-    let clock = HandClock::new();
+    let clock = start_clock();
     let model = ModelBase::new(Expiry::new(&options(&clock)));
     let base = Base::Model(model.clone());
     for (survives, rows, sequence) in [(false, 1, 1), (true, 2, 3)] {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::store::embedded::base::BaseUser;
 use crate::store::embedded::testing::{
-    HandClock, START, World, erase, forget, late, on_both_bases, options, put, put_now, row,
+    START, World, erase, forget, late, on_both_bases, options, put, put_now, row, start_clock,
 };
 use playhead_core::{Change, Record, Write};
 use std::time::Duration;
@@ -94,7 +94,7 @@ fn what_a_second_table_makes_of_the_first() {
             &[(1, "row", START + 5)],
         ),
     ];
-    let clock = HandClock::new();
+    let clock = start_clock();
     for (name, first, second, edits, erased, titles) in cases {
         on_both_bases(&options(&clock), |base| {
             assert_eq!(drain_all(&base, &[first, second])[1], *edits, "edits of: {name}");
@@ -108,7 +108,7 @@ fn what_a_second_table_makes_of_the_first() {
 
 #[test]
 fn a_tie_keeps_the_greater_value_of_each_column() {
-    let clock = HandClock::new();
+    let clock = start_clock();
     on_both_bases(&options(&clock), |base| {
         let of =
             |position, duration| Record { row: row(1, position, duration, START), ..late(USER, 1, position, START) };
@@ -120,7 +120,7 @@ fn a_tie_keeps_the_greater_value_of_each_column() {
 
 #[test]
 fn expired_barriers_are_not_written_but_do_their_work() {
-    let clock = HandClock::new();
+    let clock = start_clock();
     let long_ago = START - 10;
     on_both_bases(&options(&clock), |base| {
         drain_all(&base, &[&[put(1, 1, 1.0, long_ago - 2), erase(2, long_ago - 3), put(2, 1, 1.0, long_ago - 2)]]);
@@ -137,7 +137,7 @@ fn expired_barriers_are_not_written_but_do_their_work() {
 
 #[test]
 fn a_surplus_title_goes_only_if_it_is_still_the_one() {
-    let clock = HandClock::new();
+    let clock = start_clock();
     on_both_bases(&options(&clock), |base| {
         let first = [1, 2, 3, 4].map(|movie| put(USER, movie, 1.0, START));
         let others = [put(i64::MIN, 1, 1.0, START), put(i64::MAX, i64::MAX, 1.0, START), put(7, 1, 1.0, START)];
@@ -161,7 +161,7 @@ fn a_surplus_title_goes_only_if_it_is_still_the_one() {
 #[test]
 fn put_drain_forget_drain_expire_compact_get_none() {
     let day = Duration::from_secs(86_400);
-    let clock = HandClock::new();
+    let clock = start_clock();
     let options = options(&clock);
     on_both_bases(&options, |base| {
         let mut world = World::new(clock.clone(), &options, base);

@@ -1,9 +1,10 @@
 //! Reads against the model while tables freeze and drain, and the bounds of the pool.
 
 use super::*;
+use crate::conformance::TestClock;
 use crate::store::embedded::base::{Base, BaseOptions, Expiry, Mark, ModelBase};
 use crate::store::embedded::drain::drain;
-use crate::store::embedded::testing::{EDGES, HandClock, World, on_both_bases, options, put, put_now, row};
+use crate::store::embedded::testing::{EDGES, World, on_both_bases, options, put, put_now, row, start_clock};
 use playhead_core::{Change, Clock, Position, Write};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -52,7 +53,7 @@ fn any_steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Carries out the steps and holds every read against the oracle, after each step and at rest.
-fn run(clock: Arc<HandClock>, options: &BaseOptions, base: Base, steps: &[Step]) {
+fn run(clock: Arc<TestClock>, options: &BaseOptions, base: Base, steps: &[Step]) {
     let mut world = World::new(clock, options, base);
     let mut is_ingested = false;
     for step in steps {
@@ -78,7 +79,7 @@ fn run(clock: Arc<HandClock>, options: &BaseOptions, base: Base, steps: &[Step])
     assert!(world.tables.active().is_empty() && !world.tables.is_frozen());
 }
 
-fn options_with(clock: &Arc<HandClock>, retention: Option<u64>) -> BaseOptions {
+fn options_with(clock: &Arc<TestClock>, retention: Option<u64>) -> BaseOptions {
     BaseOptions { retention: retention.map(Duration::from_micros), ..options(clock) }
 }
 
@@ -86,7 +87,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn reads_are_the_models_over_the_simulated_base(steps in any_steps(80), retention in prop::option::of(10u64..80)) {
-        let clock = HandClock::new();
+        let clock = start_clock();
         let options = options_with(&clock, retention);
         run(clock, &options, Base::Model(ModelBase::new(Expiry::new(&options))), &steps);
     }
@@ -96,7 +97,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn reads_are_the_models_over_the_base_on_disk(steps in any_steps(80), retention in prop::option::of(10u64..80)) {
-        let clock = HandClock::new();
+        let clock = start_clock();
         let options = options_with(&clock, retention);
         let directory = TempDir::new().unwrap();
         run(clock, &options, Base::open(&directory.path().join("base"), &options).unwrap(), &steps);
@@ -115,7 +116,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 
 #[test]
 fn the_reader_answers_from_memory_and_base() {
-    let clock = HandClock::new();
+    let clock = start_clock();
     let options = options(&clock);
     on_both_bases(&options, |base| {
         let mut world = World::new(clock.clone(), &options, base);
@@ -135,7 +136,7 @@ fn the_reader_answers_from_memory_and_base() {
 
 #[test]
 fn a_read_of_the_base_that_fails_is_that_request_s() {
-    let clock = HandClock::new();
+    let clock = start_clock();
     let options = options(&clock);
     let model = ModelBase::new(Expiry::new(&options));
     let mut world = World::new(clock, &options, Base::Model(model.clone()));
@@ -154,7 +155,7 @@ fn a_read_of_the_base_that_fails_is_that_request_s() {
 
 #[test]
 fn a_full_queue_refuses_and_a_panic_costs_one_read() {
-    let clock = HandClock::new();
+    let clock = start_clock();
     let options = options(&clock);
     let world = World::new(clock, &options, Base::Model(ModelBase::new(Expiry::new(&options))));
     let (reader, metrics) = reader_of(&world.tables, &world.base);
@@ -190,7 +191,7 @@ fn a_full_queue_refuses_and_a_panic_costs_one_read() {
 #[test]
 fn a_list_keeps_the_newest_ten_thousand_and_the_next_drain_drops_the_others() {
     const EXTRA: usize = 10_500;
-    let clock = HandClock::new();
+    let clock = start_clock();
     let options = options(&clock);
     on_both_bases(&options, |base| {
         let mut world = World::new(clock.clone(), &options, base);
@@ -238,7 +239,7 @@ fn the_surplus_list_is_bounded() {
 fn reads_while_draining_miss_nothing_and_never_go_back() {
     const USERS: i64 = 20;
     const ROUNDS: u64 = 400;
-    let clock = HandClock::new();
+    let clock = start_clock();
     on_both_bases(&options(&clock), |base| {
         let (tables, base) = (Arc::new(Tables::new()), Arc::new(base));
         let (reader, _) = reader_of(&tables, &base);
