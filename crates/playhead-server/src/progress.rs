@@ -40,6 +40,8 @@ pub(crate) async fn heartbeat(worker: &Worker, watch: &Watch, request: Request<I
     }?;
     watch.request_is_complete();
     let Heartbeat { movie, position, duration } = Heartbeat::parse(&body)?;
+    // The wait for the disk is long: nothing of the request is kept for it, and what it held is still in the cache.
+    drop((head.headers, head.uri, head.extensions, body));
     permit.write(Write { user, change: Change::Put { movie, position, duration } }).await?;
     Ok(())
 }

@@ -109,7 +109,7 @@ impl EmbeddedOptions {
             memtable_bytes: 256 << 20,
             disk_reserve_bytes: 1 << 30,
             block_cache_bytes: 64 << 20,
-            commit_window: Duration::from_millis(2),
+            commit_window: Duration::from_millis(5),
         }
     }
 

@@ -18,7 +18,7 @@
 //! **Failures.** An error of [`Base::ingest`] is for good: the process must stop, and the log knows the rest. An error
 //! of a read is that request's.
 //!
-//! In reading order: [`layout`] has keys, values and the mark; [`model`] the base of the simulator.
+//! In reading order: [`layout`] has keys, values and the mark; `model` is the base of the simulator.
 
 mod layout;
 #[cfg(test)]
