@@ -10,7 +10,7 @@
 //! - `accept`: one listener, each socket to a worker;
 //! - `worker`: one runtime per core, and which requests it serves itself;
 //! - `connection`: the deadlines of clients;
-//! - `routes`: the route table; `progress`: the heartbeat; `resume`: reads;
+//! - `routes`: the route table; `progress`: heartbeats and batches; `resume`: reads;
 //! - `wire`: JSON and queries; `auth`: tokens; `overload`: who is turned away; `problem`: error answers;
 //! - `metrics`, `admin`: operations.
 
@@ -65,6 +65,8 @@ pub struct Options {
     pub tokens_remembered: usize,
     /// When a title counts as completed.
     pub rules: Rules,
+    /// How old an item of a batch may be; older ones are counted and dropped.
+    pub max_item_age: Duration,
     /// How long clients may take.
     pub deadlines: Deadlines,
     /// How long it serves on after it was told to stop, no longer ready.
@@ -156,6 +158,7 @@ impl Server {
             deadlines: options.deadlines,
             drain_deadline: options.drain_deadline,
             tokens_remembered: options.tokens_remembered,
+            max_item_age: options.max_item_age,
         };
         let started: io::Result<Vec<_>> =
             (0..options.workers).map(|number| worker::start(number, parts.clone())).collect();

@@ -107,7 +107,7 @@ static PAYLOAD_TOO_LARGE: Row = row(
     StatusCode::PAYLOAD_TOO_LARGE,
     "payload-too-large",
     "The body is too long",
-    "A heartbeat is at most 4,096 bytes.",
+    "A heartbeat is at most 4,096 bytes, a batch 131,072.",
 );
 static UNSUPPORTED_MEDIA_TYPE: Row = row(
     StatusCode::UNSUPPORTED_MEDIA_TYPE,

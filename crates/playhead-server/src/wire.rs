@@ -11,12 +11,20 @@
 //!
 //! **The limits.** The caller bounds the body. Time is linear in it; nesting is followed 128 deep in the fields that
 //! count and not at all in others.
+//!
+//! Here are the heartbeat, the queries and the answers; [`batch`] is the batch's body, [`faults`] the second pass.
+
+mod batch;
+mod faults;
+
+pub(crate) use batch::{Batch, BatchItem};
+pub(crate) use faults::Fault;
 
 use crate::problem::Problem;
+use faults::{DURATION_SECONDS, MOVIE_ID, POSITION_SECONDS, Place};
 use playhead_core::{Bookmark, MediaDuration, MovieId, Position, Rules, State, WriteTime};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
-use serde_json::Value;
 use std::fmt;
 
 /// The body of `POST /api/v1/stream/progress`.
@@ -35,7 +43,7 @@ impl Heartbeat {
     }
 }
 
-#[derive(DeriveDeserialize, Clone, Copy, PartialEq, Eq)]
+#[derive(DeriveDeserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 enum Field {
     MovieId,
@@ -144,107 +152,14 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// One thing that is wrong with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Fault {
-    /// JSON pointer to it; to the object itself where a field is missing from it.
-    pub(crate) pointer: String,
-    /// For programs.
-    pub(crate) code: &'static str,
-    /// For people.
-    pub(crate) detail: &'static str,
-}
-
-/// The known fields of an object, as often as they occur.
-struct Known(Vec<(Field, Value)>);
-
-impl<'de> Deserialize<'de> for Known {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Known;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Known, A::Error> {
-                let mut known = Vec::new();
-                while let Some(field) = map.next_key()? {
-                    if field == Field::Ignored {
-                        map.next_value::<IgnoredAny>()?;
-                    } else {
-                        known.push((field, map.next_value()?));
-                    }
-                }
-                Ok(Known(known))
-            }
-        }
-        deserializer.deserialize_map(Fields)
-    }
-}
+/// What a heartbeat should be.
+static HEARTBEAT: Place = Place::Object(&[MOVIE_ID, POSITION_SECONDS, DURATION_SECONDS]);
 
 /// The second pass: what is wrong with a body that did not parse.
 fn explain(text: &str) -> Problem {
-    let Known(fields) = match serde_json::from_str(text) {
-        Ok(known) => known,
-        // No object, but JSON?
-        Err(error) if error.is_data() && serde_json::from_str::<IgnoredAny>(text).is_ok() => {
-            let detail = "The body must be an object.";
-            return Problem::InvalidRequest(vec![Fault { pointer: String::new(), code: "wrong-type", detail }]);
-        }
-        Err(_) => return Problem::MalformedJson,
-    };
-    let rules: [(Field, &str, bool, Rule); 3] = [
-        (Field::MovieId, "movie_id", true, check_id),
-        (Field::PositionSeconds, "position_seconds", true, check_position),
-        (Field::DurationSeconds, "duration_seconds", false, check_duration),
-    ];
-    let mut faults = Vec::new();
-    for (field, name, is_required, check) in rules {
-        let mut values = fields.iter().filter(|(known, _)| *known == field).map(|(_, value)| value);
-        let fault = match (values.next(), values.next()) {
-            (None, _) if is_required => Some(("missing", "This field is required.")),
-            (None, _) => None,
-            (Some(_), Some(_)) => Some(("duplicate", "This field occurs more than once.")),
-            (Some(value), None) => check(value),
-        };
-        if let Some((code, detail)) = fault {
-            faults.push(Fault { pointer: format!("/{name}"), code, detail });
-        }
-    }
-    Problem::InvalidRequest(faults)
-}
-
-/// The code and detail of what is wrong with a value.
-type Rule = fn(&Value) -> Option<(&'static str, &'static str)>;
-
-fn check_id(value: &Value) -> Option<(&'static str, &'static str)> {
-    let is_valid = match value {
-        Value::Number(number) => number.as_i64().is_some(),
-        Value::String(text) => text.parse::<MovieId>().is_ok(),
-        _ => return Some(("wrong-type", "An id is an integer, or a string that holds one.")),
-    };
-    (!is_valid)
-        .then_some(("invalid-id", "An id is a signed 64-bit integer; as a string, in canonical decimal spelling."))
-}
-
-fn check_position(value: &Value) -> Option<(&'static str, &'static str)> {
-    match value.as_f64() {
-        None => Some(("wrong-type", "A position is a number of seconds.")),
-        Some(seconds) => Position::from_seconds(seconds)
-            .is_err()
-            .then_some(("out-of-range", "A position is 0 to 1,000,000 seconds.")),
-    }
-}
-
-fn check_duration(value: &Value) -> Option<(&'static str, &'static str)> {
-    match value.as_f64() {
-        None if value.is_null() => None,
-        None => Some(("wrong-type", "A duration is a number of seconds, or null.")),
-        Some(seconds) => MediaDuration::from_seconds(seconds)
-            .is_err()
-            .then_some(("out-of-range", "A duration is above 0 and at most 1,000,000 seconds.")),
+    match faults::see(text, &HEARTBEAT) {
+        Ok(seen) => Problem::InvalidRequest(seen.faults(&HEARTBEAT)),
+        Err(problem) => problem,
     }
 }
 

@@ -61,6 +61,7 @@ impl Config {
             connections_max: flags.limits.max_connections,
             authenticator,
             tokens_remembered: flags.limits.tokens_remembered,
+            max_item_age: flags.embedded.max_item_age,
             rules: Rules { completed_at: flags.completed_at },
             deadlines,
             shutdown_delay: flags.shutdown_delay,

@@ -3,6 +3,7 @@
 //! - [`harness`]: starts servers and speaks HTTP to them;
 //! - [`api`]: what works, and what each answer looks like;
 //! - [`bad_input`]: what does not, by tables: framing, size, slowness, paths, queries, bodies, tokens, overload;
+//! - [`batch`]: what a player that was offline sends; times, sizes, all or nothing;
 //! - [`startup`]: flags, files, signals and exit codes.
 //!
 //! What a 204 promises, whatever ends the server:
@@ -16,6 +17,7 @@
 
 mod api;
 mod bad_input;
+mod batch;
 mod client;
 mod crash;
 mod disk_faults;
