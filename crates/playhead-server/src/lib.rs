@@ -10,7 +10,7 @@
 //! - `accept`: one listener, each socket to a worker;
 //! - `worker`: one runtime per core, and which requests it serves itself;
 //! - `connection`: the deadlines of clients;
-//! - `routes`: the route table; `progress`: heartbeats and batches; `resume`: reads;
+//! - `routes`: the route table; `progress`: heartbeats and batches; `resume`: reads; `forget`: deletions;
 //! - `wire`: JSON and queries; `auth`: tokens; `overload`: who is turned away; `problem`: error answers;
 //! - `metrics`, `admin`: operations.
 
@@ -18,6 +18,7 @@ mod accept;
 mod admin;
 mod auth;
 mod connection;
+mod forget;
 mod metrics;
 mod overload;
 mod problem;

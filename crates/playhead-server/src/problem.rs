@@ -196,7 +196,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The answer to a write that is kept: a bare 204.
+/// The answer to what was carried out and has no more to say: a bare 204.
 pub(crate) fn kept() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;

@@ -9,7 +9,7 @@
 //! taken from elsewhere is refused. It is no secret, and grants nothing that the token does not.
 
 use crate::problem::Problem;
-use crate::routes::{Api, Viewer};
+use crate::routes::{Api, Viewer, title_of};
 use crate::wire::{BookmarkAnswer, ListAnswer, ListQuery, StateFilter, json};
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::{Query, State};
@@ -24,8 +24,7 @@ use std::cmp::Reverse;
 
 /// `GET /api/v1/stream/progress/{movie_id}`
 pub(crate) async fn title(State(api): State<Api>, Viewer(user): Viewer, uri: Uri) -> Result<Response, Problem> {
-    // As it was sent: an escaped digit is not the canonical spelling.
-    let movie: MovieId = uri.path().rsplit('/').next().and_then(|id| id.parse().ok()).ok_or(Problem::NotFound)?;
+    let movie = title_of(&uri)?;
     Ok(personal(&match api.engine.bookmark(user, movie).await? {
         Some(bookmark) => BookmarkAnswer::of(&bookmark, &api.rules),
         None => BookmarkAnswer::none(movie),

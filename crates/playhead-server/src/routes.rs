@@ -5,13 +5,13 @@
 
 use crate::auth::Authenticator;
 use crate::problem::Problem;
-use crate::resume;
+use crate::{forget, resume};
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::routing::{get, post};
-use http::Method;
 use http::request::Parts;
-use playhead_core::{Rules, UserId};
+use http::{Method, Uri};
+use playhead_core::{MovieId, Rules, UserId};
 use playhead_engine::EngineHandle;
 use std::sync::Arc;
 
@@ -77,9 +77,9 @@ pub(crate) struct Api {
 /// Every path.
 pub(crate) fn router(api: Api) -> Router {
     Router::new()
-        .route(PROGRESS, get(resume::titles).post(is_the_workers))
+        .route(PROGRESS, get(resume::titles).post(is_the_workers).delete(forget::user))
         .route(BATCH, post(is_the_workers))
-        .route("/api/v1/stream/progress/{movie_id}", get(resume::title))
+        .route("/api/v1/stream/progress/{movie_id}", get(resume::title).delete(forget::title))
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(api)
@@ -88,6 +88,12 @@ pub(crate) fn router(api: Api) -> Router {
 /// Never called: see the module.
 async fn is_the_workers() -> Problem {
     Problem::StorageUnavailable
+}
+
+/// The title that a path ends in.
+pub(crate) fn title_of(uri: &Uri) -> Result<MovieId, Problem> {
+    // As it was sent: an escaped digit is not the canonical spelling.
+    uri.path().rsplit('/').next().and_then(|id| id.parse().ok()).ok_or(Problem::NotFound)
 }
 
 /// The token's user, as a parameter of handlers.
