@@ -77,7 +77,7 @@ static INVALID_QUERY: Row = row(
     StatusCode::BAD_REQUEST,
     "invalid-query",
     "The query is invalid",
-    "limit is 1 to 100; state is in_progress, completed or all; cursor is what the last page gave, for the same state; each at most once.",
+    "limit is 1 to 100; state is in_progress, completed or all; cursor is what the last page gave, for the same state; each at most once. Or movie_id, up to 100 times, with none of these.",
 );
 static UNAUTHORIZED: Row = row(
     StatusCode::UNAUTHORIZED,

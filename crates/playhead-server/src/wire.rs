@@ -232,7 +232,7 @@ fn rfc3339(time: WriteTime) -> String {
         .to_string()
 }
 
-/// A page of a list.
+/// A page of a list, or the titles that were asked for.
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct ListAnswer {
     pub(crate) items: Vec<BookmarkAnswer>,
@@ -250,6 +250,15 @@ pub(crate) enum StateFilter {
 
 /// The query of `GET /api/v1/stream/progress`.
 #[derive(Debug, PartialEq, Eq)]
+pub(crate) enum TitlesQuery {
+    /// A page of what was watched.
+    List(ListQuery),
+    /// These titles, in this order, 1 to [`MOVIES_MAX`].
+    Set(Vec<MovieId>),
+}
+
+/// Which page of what was watched.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ListQuery {
     pub(crate) limit: usize,
     pub(crate) state: StateFilter,
@@ -261,24 +270,36 @@ pub(crate) struct ListQuery {
 const LIMIT_DEFAULT: usize = 20;
 /// The most titles on a page.
 const LIMIT_MAX: usize = 100;
+/// The most titles that a query names.
+const MOVIES_MAX: usize = 100;
 
-impl ListQuery {
-    /// Parses the decoded pairs of a query. Unknown parameters are ignored, known ones may occur once.
+impl TitlesQuery {
+    /// Parses the decoded pairs of a query. Unknown parameters are ignored; known ones may occur once, but for
+    /// `movie_id`, which goes with no other.
     pub(crate) fn parse(pairs: Vec<(String, String)>) -> Result<Self, Problem> {
         let (mut limit, mut state, mut cursor) = (None, None, None);
+        let mut movies = Vec::new();
         for (name, value) in pairs {
             let is_duplicate = match name.as_str() {
                 "limit" => limit.replace(parse_limit(&value)?).is_some(),
                 "state" => state.replace(parse_state(&value)?).is_some(),
                 "cursor" => cursor.replace(value).is_some(),
+                "movie_id" => {
+                    movies.push(value.parse().map_err(|_| Problem::InvalidQuery)?);
+                    false
+                }
                 _ => false,
             };
             if is_duplicate {
                 return Err(Problem::InvalidQuery);
             }
         }
-        let limit = limit.unwrap_or(LIMIT_DEFAULT);
-        Ok(Self { limit, state: state.unwrap_or(StateFilter::InProgress), cursor })
+        if movies.is_empty() {
+            let limit = limit.unwrap_or(LIMIT_DEFAULT);
+            return Ok(Self::List(ListQuery { limit, state: state.unwrap_or(StateFilter::InProgress), cursor }));
+        }
+        let is_list_too = limit.is_some() || state.is_some() || cursor.is_some();
+        if is_list_too || movies.len() > MOVIES_MAX { Err(Problem::InvalidQuery) } else { Ok(Self::Set(movies)) }
     }
 }
 
@@ -456,15 +477,20 @@ mod tests {
     #[test]
     fn queries_are_strict_about_what_they_know() {
         let parse = |pairs: &[(&str, &str)]| {
-            ListQuery::parse(pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
+            TitlesQuery::parse(pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
         };
         let default = ListQuery { limit: 20, state: StateFilter::InProgress, cursor: None };
-        assert_eq!(parse(&[]), Ok(default));
+        assert_eq!(parse(&[]), Ok(TitlesQuery::List(default)));
         assert_eq!(
             parse(&[("limit", "100"), ("state", "all"), ("cursor", "x"), ("other", "1"), ("other", "2")]),
-            Ok(ListQuery { limit: 100, state: StateFilter::All, cursor: Some("x".to_owned()) })
+            Ok(TitlesQuery::List(ListQuery { limit: 100, state: StateFilter::All, cursor: Some("x".to_owned()) }))
         );
-        let bad: [&[(&str, &str)]; 12] = [
+        assert_eq!(
+            parse(&[("movie_id", "2"), ("x", "y"), ("movie_id", "-1"), ("movie_id", "2")]),
+            Ok(TitlesQuery::Set([2, -1, 2].map(MovieId).to_vec()))
+        );
+        assert!(parse(&[("movie_id", "2"); 100]).is_ok());
+        let bad: [&[(&str, &str)]; 18] = [
             &[("limit", "0")],
             &[("limit", "-1")],
             &[("limit", "+1")],
@@ -477,6 +503,12 @@ mod tests {
             &[("state", "none")],
             &[("state", "all"), ("state", "all")],
             &[("cursor", "a"), ("cursor", "a")],
+            &[("movie_id", "2"); 101],
+            &[("movie_id", "2"), ("limit", "5")],
+            &[("state", "all"), ("movie_id", "2")],
+            &[("movie_id", "2"), ("cursor", "a")],
+            &[("movie_id", "")],
+            &[("movie_id", "1"), ("movie_id", "02")],
         ];
         for pairs in bad {
             assert_eq!(parse(pairs), Err(Problem::InvalidQuery), "{pairs:?}");

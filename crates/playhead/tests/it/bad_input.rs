@@ -401,6 +401,13 @@ fn bad_queries_are_400() {
         &format!("cursor={theirs}"),
         &format!("cursor={cut}"),
         "cursor=a&cursor=a",
+        &["movie_id=1"; 101].join("&"),
+        "movie_id=1&limit=5",
+        "movie_id=1&state=all",
+        &format!("movie_id=1&cursor={theirs}"),
+        "movie_id=",
+        "movie_id=042",
+        "movie_id=1&movie_id=9223372036854775808",
     ] {
         scene.check_get(&format!("{PROGRESS}?{query}"), (400, "invalid-query"));
     }
