@@ -13,6 +13,7 @@
 
 use crate::auth::{Authenticator, Lookup, TokenCache};
 use crate::connection::{self, Deadlines, TICK, Watch};
+use crate::cors::{self, Origins};
 use crate::metrics::WorkerMetrics;
 use crate::problem::{Problem, kept, status_slot};
 use crate::progress::{batch, heartbeat};
@@ -50,6 +51,7 @@ pub(crate) struct WorkerParts {
     pub(crate) drain_deadline: Duration,
     pub(crate) tokens_remembered: usize,
     pub(crate) max_item_age: Duration,
+    pub(crate) origins: Option<Arc<Origins>>,
 }
 
 /// A running worker, seen from outside.
@@ -96,6 +98,7 @@ pub(crate) struct Worker {
     /// The wall clock as of the last sweep, in seconds, for the expiry of remembered tokens.
     wall_s: Cell<u64>,
     max_item_age: Duration,
+    origins: Option<Arc<Origins>>,
     /// Client batches under way.
     batches: Cell<usize>,
     connections: RefCell<Slab<Rc<Watch>>>,
@@ -181,6 +184,7 @@ async fn run(parts: WorkerParts, metrics: Arc<WorkerMetrics>, mut inbox: mpsc::U
         now_ms: Rc::default(),
         wall_s: Cell::default(),
         max_item_age: parts.max_item_age,
+        origins: parts.origins,
         batches: Cell::new(0),
         connections: RefCell::default(),
         closes_down: Cell::new(false),
@@ -247,7 +251,8 @@ impl Drop for Open {
 pub(crate) async fn answer(worker: &Rc<Worker>, watch: &Watch, request: Request<Incoming>) -> Response {
     watch.request_begins();
     let begun = Instant::now();
-    let (route, response) = if !names_its_host(&request) {
+    let grant = worker.origins.as_ref().map(|origins| origins.grant(request.headers()));
+    let (route, mut response) = if !names_its_host(&request) {
         (Route::Other, Problem::MalformedRequest.into_response())
     } else if routes::is_heartbeat(request.method(), request.uri().path()) {
         let outcome = heartbeat(worker, watch, request).await;
@@ -256,6 +261,9 @@ pub(crate) async fn answer(worker: &Rc<Worker>, watch: &Watch, request: Request<
         // In a box, because it is large and rare: it would double every connection.
         let outcome = Box::pin(batch(worker, watch, request)).await;
         (Route::Batch, outcome.map_or_else(IntoResponse::into_response, |()| kept()))
+    } else if grant.is_some() && cors::is_preflight(&request) {
+        watch.request_is_complete();
+        (Route::Other, cors::preflight())
     } else {
         watch.request_is_complete();
         let route = Route::of(request.uri().path());
@@ -263,6 +271,9 @@ pub(crate) async fn answer(worker: &Rc<Worker>, watch: &Watch, request: Request<
         let response = Box::pin(worker.router.clone().oneshot(request.map(Body::new))).await;
         (route, response.unwrap_or_else(|infallible| match infallible {}))
     };
+    if let (Some(origins), Some(grant)) = (&worker.origins, grant) {
+        origins.mark(grant, response.headers_mut());
+    }
     worker.metrics.answered(route, status_slot(response.status()), begun.elapsed());
     watch.answer_is_made();
     response

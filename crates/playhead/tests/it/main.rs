@@ -4,6 +4,7 @@
 //! - [`api`]: what works, and what each answer looks like;
 //! - [`bad_input`]: what does not, by tables: framing, size, slowness, paths, queries, bodies, tokens, overload;
 //! - [`batch`]: what a player that was offline sends; times, sizes, all or nothing;
+//! - [`cors`]: what browsers are told;
 //! - [`delete`]: forgetting a title and a user; nobody reaches another user's rows;
 //! - [`startup`]: flags, files, signals and exit codes.
 //!
@@ -20,6 +21,7 @@ mod api;
 mod bad_input;
 mod batch;
 mod client;
+mod cors;
 mod crash;
 mod delete;
 mod disk_faults;
