@@ -6,6 +6,7 @@
 //! - [`batch`]: what a player that was offline sends; times, sizes, all or nothing;
 //! - [`cors`]: what browsers are told;
 //! - [`delete`]: forgetting a title and a user; nobody reaches another user's rows;
+//! - [`docs`]: the examples of docs/API.md;
 //! - [`startup`]: flags, files, signals and exit codes.
 //!
 //! What a 204 promises, whatever ends the server:
@@ -25,6 +26,7 @@ mod cors;
 mod crash;
 mod delete;
 mod disk_faults;
+mod docs;
 mod harness;
 mod ledger;
 mod process;
