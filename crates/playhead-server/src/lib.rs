@@ -10,14 +10,17 @@
 //! - `accept`: one listener, each socket to a worker;
 //! - `worker`: one runtime per core, and which requests it serves itself;
 //! - `connection`: the deadlines of clients;
-//! - `routes`: the route table; `progress`: the heartbeat; `resume`: reads;
+//! - `routes`: the route table; `progress`: heartbeats and batches; `resume`: reads; `forget`: deletions;
 //! - `wire`: JSON and queries; `auth`: tokens; `overload`: who is turned away; `problem`: error answers;
+//! - `cors`: which web pages may call;
 //! - `metrics`, `admin`: operations.
 
 mod accept;
 mod admin;
 mod auth;
 mod connection;
+mod cors;
+mod forget;
 mod metrics;
 mod overload;
 mod problem;
@@ -29,6 +32,7 @@ mod worker;
 
 pub use auth::{Authenticator, Claims, SECRET_BYTES_MIN, SecretTooShort, TOKENS_REMEMBERED_MAX};
 pub use connection::Deadlines;
+pub use cors::{NotAnOrigin, Origins};
 
 use accept::Acceptor;
 use admin::Operations;
@@ -65,6 +69,10 @@ pub struct Options {
     pub tokens_remembered: usize,
     /// When a title counts as completed.
     pub rules: Rules,
+    /// How old an item of a batch may be; older ones are counted and dropped.
+    pub max_item_age: Duration,
+    /// Whose web pages may call; `None` for no CORS at all.
+    pub origins: Option<Origins>,
     /// How long clients may take.
     pub deadlines: Deadlines,
     /// How long it serves on after it was told to stop, no longer ready.
@@ -156,6 +164,8 @@ impl Server {
             deadlines: options.deadlines,
             drain_deadline: options.drain_deadline,
             tokens_remembered: options.tokens_remembered,
+            max_item_age: options.max_item_age,
+            origins: options.origins.map(Arc::new),
         };
         let started: io::Result<Vec<_>> =
             (0..options.workers).map(|number| worker::start(number, parts.clone())).collect();

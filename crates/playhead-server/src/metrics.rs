@@ -22,6 +22,7 @@ pub(crate) struct WorkerMetrics {
     requests: [[Counter; STATUSES.len() + 1]; Route::ALL.len()],
     request_time: [Histogram; Route::ALL.len()],
     pub(crate) shed: Counter,
+    pub(crate) items_too_old: Counter,
     pub(crate) token_hits: Counter,
     pub(crate) token_misses: Counter,
     pub(crate) tokens_remembered: Counter,
@@ -138,6 +139,8 @@ impl Metrics {
             "Heartbeats refused because too many were under way",
             self.sum(|w| w.shed.get()),
         )?;
+        let help = "Items of batches that were older than max_item_age, and so not stored";
+        page.counter("batch_items_too_old", help, self.sum(|w| w.items_too_old.get()))?;
         page.gauge(
             "writes_in_flight",
             "Heartbeats admitted and not yet settled",

@@ -2,6 +2,7 @@
 //!
 //! - A heartbeat beyond its worker's bound on writes in flight is *shed* before its token or body is looked at: a
 //!   refused beat must cost far less than an accepted one. A player loses nothing by it, its next beat says more.
+//! - So is a client batch beyond its worker's bound ([`BatchPlace`]): its body is long, so few are held at once.
 //! - A connection beyond the cap is closed as soon as it is accepted ([`crate::accept`]).
 //! - What the store refuses is handed on.
 //!
@@ -9,6 +10,7 @@
 
 use crate::problem::Problem;
 use playhead_engine::{Lane, Permit, Refusal, StoreError};
+use std::cell::Cell;
 
 /// One beat: the next one replaces this one anyway.
 pub(crate) const RETRY_OVERLOADED_SECONDS: u32 = 4;
@@ -22,6 +24,29 @@ pub(crate) fn admit(lane: &Lane) -> Result<Permit, Problem> {
     lane.admit().map_err(|refusal| StoreError::Refused(refusal).into())
 }
 
+/// Client batches under way on one worker, of 128 KiB each at most: 32 MiB.
+const BATCHES_MAX: usize = 256;
+
+/// A place for one client batch, from before its token is looked at to its outcome.
+pub(crate) struct BatchPlace<'a>(&'a Cell<usize>);
+
+impl<'a> BatchPlace<'a> {
+    /// Takes one of the worker's places, of which so many are taken.
+    pub(crate) fn take(taken: &'a Cell<usize>) -> Result<Self, Problem> {
+        if taken.get() >= BATCHES_MAX {
+            return Err(Problem::Overloaded);
+        }
+        taken.set(taken.get() + 1);
+        Ok(Self(taken))
+    }
+}
+
+impl Drop for BatchPlace<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
@@ -31,5 +56,21 @@ impl From<StoreError> for Problem {
             }
             StoreError::Unknown => Problem::OutcomeUnknown,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_beyond_the_bound_is_shed_until_one_has_ended() {
+        let taken = Cell::new(0);
+        let mut places: Vec<_> = (0..BATCHES_MAX).map(|_| BatchPlace::take(&taken).ok().unwrap()).collect();
+        assert_eq!(BatchPlace::take(&taken).err(), Some(Problem::Overloaded));
+        places.pop();
+        assert!(BatchPlace::take(&taken).is_ok());
+        drop(places);
+        assert_eq!(taken.get(), 0);
     }
 }

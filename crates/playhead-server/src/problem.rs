@@ -77,7 +77,7 @@ static INVALID_QUERY: Row = row(
     StatusCode::BAD_REQUEST,
     "invalid-query",
     "The query is invalid",
-    "limit is 1 to 100; state is in_progress, completed or all; cursor is what the last page gave, for the same state; each at most once.",
+    "limit is 1 to 100; state is in_progress, completed or all; cursor is what the last page gave, for the same state; each at most once. Or movie_id, up to 100 times, with none of these.",
 );
 static UNAUTHORIZED: Row = row(
     StatusCode::UNAUTHORIZED,
@@ -107,7 +107,7 @@ static PAYLOAD_TOO_LARGE: Row = row(
     StatusCode::PAYLOAD_TOO_LARGE,
     "payload-too-large",
     "The body is too long",
-    "A heartbeat is at most 4,096 bytes.",
+    "A heartbeat is at most 4,096 bytes, a batch 131,072.",
 );
 static UNSUPPORTED_MEDIA_TYPE: Row = row(
     StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -196,7 +196,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The answer to a write that is kept: a bare 204.
+/// The answer to what was carried out and has no more to say: a bare 204.
 pub(crate) fn kept() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;

@@ -1,29 +1,37 @@
-//! The heartbeat: from a request on a worker to a durable write.
+//! Writes with a body: from a request on a worker to durable positions.
 //!
-//! Called by [`crate::worker`] for exactly `POST /api/v1/stream/progress`, on the worker's own thread.
+//! Called by [`crate::worker`] for exactly `POST /api/v1/stream/progress` and `.../batch`, on the worker's own thread.
 //!
-//! **The promise.** When [`heartbeat`] returns `Ok`, the position is kept, in the sense of the store. When it returns a
+//! **The promise.** When [`heartbeat`] returns `Ok`, the position is kept, in the sense of the store; when [`batch`] does,
+//! all of its items are, but those older than `max_item_age`, which are counted and dropped. When either returns a
 //! problem nothing was stored, but for [`Problem::OutcomeUnknown`]. A client that hangs up loses the answer, not the
 //! write. Steps are in the order of their cost, so that what is refused costs little.
 //!
-//! **The limits.** [`BODY_BYTES_MAX`]; the body's time is the connection's ([`crate::connection`]).
+//! **Times of a batch.** An item is ordered by when it happened: the store takes its age off the moment of its arrival.
+//! Items are handed over oldest first, so that two of one title keep their order whatever the store's clock does meanwhile.
+//!
+//! **The limits.** [`BODY_BYTES_MAX`], [`BATCH_BYTES_MAX`]; the body's time is the connection's ([`crate::connection`]).
 
 use crate::connection::Watch;
-use crate::overload::admit;
+use crate::overload::{BatchPlace, admit};
 use crate::problem::Problem;
-use crate::wire::Heartbeat;
+use crate::wire::{Batch, BatchItem, Heartbeat};
 use crate::worker::Worker;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Request, Version};
 use hyper::body::{Body, Incoming};
 use playhead_core::{Change, Write};
+use std::cmp::Reverse;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
 /// The longest body of a heartbeat.
 const BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// The longest body of a batch.
+const BATCH_BYTES_MAX: usize = 128 * 1024;
 
 /// Carries out one heartbeat.
 pub(crate) async fn heartbeat(worker: &Worker, watch: &Watch, request: Request<Incoming>) -> Result<(), Problem> {
@@ -33,16 +41,41 @@ pub(crate) async fn heartbeat(worker: &Worker, watch: &Watch, request: Request<I
     require_json(&head.headers)?;
     let body = match head.version {
         // Streams share a connection, so each has a timer; it is armed only if the body is not here yet.
-        Version::HTTP_2 => tokio::time::timeout(worker.deadlines().request, read(watch, body))
+        Version::HTTP_2 => tokio::time::timeout(worker.deadlines().request, read::<BODY_BYTES_MAX>(watch, body))
             .await
             .unwrap_or(Err(Problem::RequestTimeout)),
-        _ => read(watch, body).await,
+        _ => read::<BODY_BYTES_MAX>(watch, body).await,
     }?;
     watch.request_is_complete();
     let Heartbeat { movie, position, duration } = Heartbeat::parse(&body)?;
     // The wait for the disk is long: nothing of the request is kept for it, and what it held is still in the cache.
     drop((head.headers, head.uri, head.extensions, body));
     permit.write(Write { user, change: Change::Put { movie, position, duration } }).await?;
+    Ok(())
+}
+
+/// Carries out one client batch, all or none.
+pub(crate) async fn batch(worker: &Worker, watch: &Watch, request: Request<Incoming>) -> Result<(), Problem> {
+    let _place = BatchPlace::take(worker.batches())?;
+    let (head, body) = request.into_parts();
+    let user = worker.viewer(&head.headers)?;
+    require_json(&head.headers)?;
+    let body = tokio::time::timeout(worker.deadlines().request, read::<BATCH_BYTES_MAX>(watch, body));
+    let body = body.await.unwrap_or(Err(Problem::RequestTimeout))?;
+    watch.request_is_complete();
+    let Batch { mut items } = Batch::parse(&body)?;
+    let given = items.len();
+    items.retain(|item| item.age <= worker.max_item_age());
+    items.sort_by_key(|item| Reverse(item.age));
+    let dropped = given - items.len();
+    if !items.is_empty() {
+        let writes = items.into_iter().map(|BatchItem { beat: Heartbeat { movie, position, duration }, age }| {
+            let change = Change::LatePut { movie, position, duration, age };
+            Write { user, change }
+        });
+        worker.engine().commit(writes.collect()).await?;
+    }
+    worker.metrics().items_too_old.add_alone(dropped as u64);
     Ok(())
 }
 
@@ -70,13 +103,13 @@ fn is_json(media_type: &[u8]) -> bool {
 }
 
 /// Reads a body to its end. A body in one piece, which nearly all are, is not copied.
-async fn read(watch: &Watch, mut body: Incoming) -> Result<Bytes, Problem> {
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+async fn read<const BYTES_MAX: usize>(watch: &Watch, mut body: Incoming) -> Result<Bytes, Problem> {
+    if body.size_hint().lower() > BYTES_MAX as u64 {
         return Err(Problem::PayloadTooLarge);
     }
     let mut whole = Bytes::new();
     while let Some(piece) = next_piece(watch, &mut body).await? {
-        if whole.len() + piece.len() > BODY_BYTES_MAX {
+        if whole.len() + piece.len() > BYTES_MAX {
             return Err(Problem::PayloadTooLarge);
         }
         whole = if whole.is_empty() {

@@ -1,4 +1,4 @@
-//! What a viewer reads back: one title's bookmark, and the list of titles, page by page.
+//! What a viewer reads back: one title's bookmark, those of a set of titles, and the list of titles, page by page.
 //!
 //! Handlers of [`crate::routes`]. **The promise.** An answer is what the store said, seen through the completion rules;
 //! if the store can't be read the answer is a problem, never position 0. All answers are personal: `no-store`.
@@ -9,8 +9,8 @@
 //! taken from elsewhere is refused. It is no secret, and grants nothing that the token does not.
 
 use crate::problem::Problem;
-use crate::routes::{Api, Viewer};
-use crate::wire::{BookmarkAnswer, ListAnswer, ListQuery, StateFilter, json};
+use crate::routes::{Api, Viewer, title_of};
+use crate::wire::{BookmarkAnswer, ListAnswer, ListQuery, StateFilter, TitlesQuery, json};
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
@@ -24,24 +24,39 @@ use std::cmp::Reverse;
 
 /// `GET /api/v1/stream/progress/{movie_id}`
 pub(crate) async fn title(State(api): State<Api>, Viewer(user): Viewer, uri: Uri) -> Result<Response, Problem> {
-    // As it was sent: an escaped digit is not the canonical spelling.
-    let movie: MovieId = uri.path().rsplit('/').next().and_then(|id| id.parse().ok()).ok_or(Problem::NotFound)?;
-    Ok(personal(&match api.engine.bookmark(user, movie).await? {
-        Some(bookmark) => BookmarkAnswer::of(&bookmark, &api.rules),
-        None => BookmarkAnswer::none(movie),
-    }))
+    let movie = title_of(&uri)?;
+    let bookmark = api.engine.bookmark(user, movie).await?;
+    Ok(personal(&seen(movie, bookmark, &api.rules)))
+}
+
+fn seen(movie: MovieId, bookmark: Option<Bookmark>, rules: &Rules) -> BookmarkAnswer {
+    bookmark.map_or_else(|| BookmarkAnswer::none(movie), |bookmark| BookmarkAnswer::of(&bookmark, rules))
 }
 
 /// `GET /api/v1/stream/progress`
 pub(crate) async fn titles(State(api): State<Api>, Viewer(user): Viewer, uri: Uri) -> Result<Response, Problem> {
     let Query(pairs) = Query::try_from_uri(&uri).map_err(|_| Problem::InvalidQuery)?;
-    let query = ListQuery::parse(pairs)?;
+    match TitlesQuery::parse(pairs)? {
+        TitlesQuery::List(query) => list(&api, user, &query).await,
+        TitlesQuery::Set(movies) => set(&api, user, movies).await,
+    }
+}
+
+/// These titles' bookmarks, in this order.
+async fn set(api: &Api, user: UserId, movies: Vec<MovieId>) -> Result<Response, Problem> {
+    let bookmarks = api.engine.bookmarks(user, movies.clone()).await?;
+    let items = movies.into_iter().zip(bookmarks).map(|(movie, bookmark)| seen(movie, bookmark, &api.rules));
+    Ok(personal(&ListAnswer { items: items.collect(), next_cursor: None }))
+}
+
+/// A page of the user's titles.
+async fn list(api: &Api, user: UserId, query: &ListQuery) -> Result<Response, Problem> {
     let after = match &query.cursor {
         Some(cursor) => Some(Place::from_cursor(cursor, user, query.state).ok_or(Problem::InvalidQuery)?),
         None => None,
     };
     let titles = api.engine.titles(user).await?;
-    let (page, last) = page(&titles, &query, after, &api.rules);
+    let (page, last) = page(&titles, query, after, &api.rules);
     let items = page.into_iter().map(|bookmark| BookmarkAnswer::of(bookmark, &api.rules)).collect();
     Ok(personal(&ListAnswer { items, next_cursor: last.map(|last| last.to_cursor(user, query.state)) }))
 }

@@ -1,38 +1,44 @@
 //! The route table.
 //!
-//! The heartbeat is listed here too, so that `Allow` is right, though the worker serves it before the router is asked.
+//! The heartbeat and the batch are listed here too, so that `Allow` is right, though the worker serves them before the
+//! router is asked: their bodies are timed by the connection.
 
 use crate::auth::Authenticator;
 use crate::problem::Problem;
-use crate::resume;
+use crate::{forget, resume};
 use axum::Router;
 use axum::extract::FromRequestParts;
-use axum::routing::get;
-use http::Method;
+use axum::routing::{get, post};
 use http::request::Parts;
-use playhead_core::{Rules, UserId};
+use http::{Method, Uri};
+use playhead_core::{MovieId, Rules, UserId};
 use playhead_engine::EngineHandle;
 use std::sync::Arc;
 
 /// The path of the heartbeat and of the list.
 const PROGRESS: &str = "/api/v1/stream/progress";
 
+/// The path of the batch.
+const BATCH: &str = "/api/v1/stream/progress/batch";
+
 /// The routes, as the metrics tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
     Heartbeat,
+    Batch,
     Title,
     Titles,
     Other,
 }
 
 impl Route {
-    pub(crate) const ALL: [Self; 4] = [Self::Heartbeat, Self::Title, Self::Titles, Self::Other];
+    pub(crate) const ALL: [Self; 5] = [Self::Heartbeat, Self::Batch, Self::Title, Self::Titles, Self::Other];
 
     /// What the router serves at this path.
     pub(crate) fn of(path: &str) -> Self {
         match path.strip_prefix(PROGRESS) {
             Some("") => Self::Titles,
+            Some("/batch") => Self::Batch,
             Some(rest) if rest.starts_with('/') => Self::Title,
             _ => Self::Other,
         }
@@ -42,6 +48,7 @@ impl Route {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Heartbeat => "heartbeat",
+            Self::Batch => "batch",
             Self::Title => "title",
             Self::Titles => "titles",
             Self::Other => "other",
@@ -49,9 +56,14 @@ impl Route {
     }
 }
 
-/// Whether the worker serves this request itself.
+/// Whether this is a heartbeat, which the worker serves itself.
 pub(crate) fn is_heartbeat(method: &Method, path: &str) -> bool {
     method == Method::POST && path == PROGRESS
+}
+
+/// Whether this is a client batch, which the worker serves itself.
+pub(crate) fn is_batch(method: &Method, path: &str) -> bool {
+    method == Method::POST && path == BATCH
 }
 
 /// What the router's handlers work with.
@@ -62,19 +74,26 @@ pub(crate) struct Api {
     pub(crate) rules: Rules,
 }
 
-/// Every path but the heartbeat's.
+/// Every path.
 pub(crate) fn router(api: Api) -> Router {
     Router::new()
-        .route(PROGRESS, get(resume::titles).post(heartbeat_is_the_workers))
-        .route("/api/v1/stream/progress/{movie_id}", get(resume::title))
+        .route(PROGRESS, get(resume::titles).post(is_the_workers).delete(forget::user))
+        .route(BATCH, post(is_the_workers))
+        .route("/api/v1/stream/progress/{movie_id}", get(resume::title).delete(forget::title))
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(api)
 }
 
 /// Never called: see the module.
-async fn heartbeat_is_the_workers() -> Problem {
+async fn is_the_workers() -> Problem {
     Problem::StorageUnavailable
+}
+
+/// The title that a path ends in.
+pub(crate) fn title_of(uri: &Uri) -> Result<MovieId, Problem> {
+    // As it was sent: an escaped digit is not the canonical spelling.
+    uri.path().rsplit('/').next().and_then(|id| id.parse().ok()).ok_or(Problem::NotFound)
 }
 
 /// The token's user, as a parameter of handlers.

@@ -11,12 +11,20 @@
 //!
 //! **The limits.** The caller bounds the body. Time is linear in it; nesting is followed 128 deep in the fields that
 //! count and not at all in others.
+//!
+//! Here are the heartbeat, the queries and the answers; [`batch`] is the batch's body, [`faults`] the second pass.
+
+mod batch;
+mod faults;
+
+pub(crate) use batch::{Batch, BatchItem};
+pub(crate) use faults::Fault;
 
 use crate::problem::Problem;
+use faults::{DURATION_SECONDS, MOVIE_ID, POSITION_SECONDS, Place};
 use playhead_core::{Bookmark, MediaDuration, MovieId, Position, Rules, State, WriteTime};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
-use serde_json::Value;
 use std::fmt;
 
 /// The body of `POST /api/v1/stream/progress`.
@@ -35,7 +43,7 @@ impl Heartbeat {
     }
 }
 
-#[derive(DeriveDeserialize, Clone, Copy, PartialEq, Eq)]
+#[derive(DeriveDeserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 enum Field {
     MovieId,
@@ -144,107 +152,14 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// One thing that is wrong with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Fault {
-    /// JSON pointer to it; to the object itself where a field is missing from it.
-    pub(crate) pointer: String,
-    /// For programs.
-    pub(crate) code: &'static str,
-    /// For people.
-    pub(crate) detail: &'static str,
-}
-
-/// The known fields of an object, as often as they occur.
-struct Known(Vec<(Field, Value)>);
-
-impl<'de> Deserialize<'de> for Known {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Known;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Known, A::Error> {
-                let mut known = Vec::new();
-                while let Some(field) = map.next_key()? {
-                    if field == Field::Ignored {
-                        map.next_value::<IgnoredAny>()?;
-                    } else {
-                        known.push((field, map.next_value()?));
-                    }
-                }
-                Ok(Known(known))
-            }
-        }
-        deserializer.deserialize_map(Fields)
-    }
-}
+/// What a heartbeat should be.
+static HEARTBEAT: Place = Place::Object(&[MOVIE_ID, POSITION_SECONDS, DURATION_SECONDS]);
 
 /// The second pass: what is wrong with a body that did not parse.
 fn explain(text: &str) -> Problem {
-    let Known(fields) = match serde_json::from_str(text) {
-        Ok(known) => known,
-        // No object, but JSON?
-        Err(error) if error.is_data() && serde_json::from_str::<IgnoredAny>(text).is_ok() => {
-            let detail = "The body must be an object.";
-            return Problem::InvalidRequest(vec![Fault { pointer: String::new(), code: "wrong-type", detail }]);
-        }
-        Err(_) => return Problem::MalformedJson,
-    };
-    let rules: [(Field, &str, bool, Rule); 3] = [
-        (Field::MovieId, "movie_id", true, check_id),
-        (Field::PositionSeconds, "position_seconds", true, check_position),
-        (Field::DurationSeconds, "duration_seconds", false, check_duration),
-    ];
-    let mut faults = Vec::new();
-    for (field, name, is_required, check) in rules {
-        let mut values = fields.iter().filter(|(known, _)| *known == field).map(|(_, value)| value);
-        let fault = match (values.next(), values.next()) {
-            (None, _) if is_required => Some(("missing", "This field is required.")),
-            (None, _) => None,
-            (Some(_), Some(_)) => Some(("duplicate", "This field occurs more than once.")),
-            (Some(value), None) => check(value),
-        };
-        if let Some((code, detail)) = fault {
-            faults.push(Fault { pointer: format!("/{name}"), code, detail });
-        }
-    }
-    Problem::InvalidRequest(faults)
-}
-
-/// The code and detail of what is wrong with a value.
-type Rule = fn(&Value) -> Option<(&'static str, &'static str)>;
-
-fn check_id(value: &Value) -> Option<(&'static str, &'static str)> {
-    let is_valid = match value {
-        Value::Number(number) => number.as_i64().is_some(),
-        Value::String(text) => text.parse::<MovieId>().is_ok(),
-        _ => return Some(("wrong-type", "An id is an integer, or a string that holds one.")),
-    };
-    (!is_valid)
-        .then_some(("invalid-id", "An id is a signed 64-bit integer; as a string, in canonical decimal spelling."))
-}
-
-fn check_position(value: &Value) -> Option<(&'static str, &'static str)> {
-    match value.as_f64() {
-        None => Some(("wrong-type", "A position is a number of seconds.")),
-        Some(seconds) => Position::from_seconds(seconds)
-            .is_err()
-            .then_some(("out-of-range", "A position is 0 to 1,000,000 seconds.")),
-    }
-}
-
-fn check_duration(value: &Value) -> Option<(&'static str, &'static str)> {
-    match value.as_f64() {
-        None if value.is_null() => None,
-        None => Some(("wrong-type", "A duration is a number of seconds, or null.")),
-        Some(seconds) => MediaDuration::from_seconds(seconds)
-            .is_err()
-            .then_some(("out-of-range", "A duration is above 0 and at most 1,000,000 seconds.")),
+    match faults::see(text, &HEARTBEAT) {
+        Ok(seen) => Problem::InvalidRequest(seen.faults(&HEARTBEAT)),
+        Err(problem) => problem,
     }
 }
 
@@ -317,7 +232,7 @@ fn rfc3339(time: WriteTime) -> String {
         .to_string()
 }
 
-/// A page of a list.
+/// A page of a list, or the titles that were asked for.
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct ListAnswer {
     pub(crate) items: Vec<BookmarkAnswer>,
@@ -335,6 +250,15 @@ pub(crate) enum StateFilter {
 
 /// The query of `GET /api/v1/stream/progress`.
 #[derive(Debug, PartialEq, Eq)]
+pub(crate) enum TitlesQuery {
+    /// A page of what was watched.
+    List(ListQuery),
+    /// These titles, in this order, 1 to [`MOVIES_MAX`].
+    Set(Vec<MovieId>),
+}
+
+/// Which page of what was watched.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ListQuery {
     pub(crate) limit: usize,
     pub(crate) state: StateFilter,
@@ -346,24 +270,36 @@ pub(crate) struct ListQuery {
 const LIMIT_DEFAULT: usize = 20;
 /// The most titles on a page.
 const LIMIT_MAX: usize = 100;
+/// The most titles that a query names.
+const MOVIES_MAX: usize = 100;
 
-impl ListQuery {
-    /// Parses the decoded pairs of a query. Unknown parameters are ignored, known ones may occur once.
+impl TitlesQuery {
+    /// Parses the decoded pairs of a query. Unknown parameters are ignored; known ones may occur once, but for
+    /// `movie_id`, which goes with no other.
     pub(crate) fn parse(pairs: Vec<(String, String)>) -> Result<Self, Problem> {
         let (mut limit, mut state, mut cursor) = (None, None, None);
+        let mut movies = Vec::new();
         for (name, value) in pairs {
             let is_duplicate = match name.as_str() {
                 "limit" => limit.replace(parse_limit(&value)?).is_some(),
                 "state" => state.replace(parse_state(&value)?).is_some(),
                 "cursor" => cursor.replace(value).is_some(),
+                "movie_id" => {
+                    movies.push(value.parse().map_err(|_| Problem::InvalidQuery)?);
+                    false
+                }
                 _ => false,
             };
             if is_duplicate {
                 return Err(Problem::InvalidQuery);
             }
         }
-        let limit = limit.unwrap_or(LIMIT_DEFAULT);
-        Ok(Self { limit, state: state.unwrap_or(StateFilter::InProgress), cursor })
+        if movies.is_empty() {
+            let limit = limit.unwrap_or(LIMIT_DEFAULT);
+            return Ok(Self::List(ListQuery { limit, state: state.unwrap_or(StateFilter::InProgress), cursor }));
+        }
+        let is_list_too = limit.is_some() || state.is_some() || cursor.is_some();
+        if is_list_too || movies.len() > MOVIES_MAX { Err(Problem::InvalidQuery) } else { Ok(Self::Set(movies)) }
     }
 }
 
@@ -541,15 +477,20 @@ mod tests {
     #[test]
     fn queries_are_strict_about_what_they_know() {
         let parse = |pairs: &[(&str, &str)]| {
-            ListQuery::parse(pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
+            TitlesQuery::parse(pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
         };
         let default = ListQuery { limit: 20, state: StateFilter::InProgress, cursor: None };
-        assert_eq!(parse(&[]), Ok(default));
+        assert_eq!(parse(&[]), Ok(TitlesQuery::List(default)));
         assert_eq!(
             parse(&[("limit", "100"), ("state", "all"), ("cursor", "x"), ("other", "1"), ("other", "2")]),
-            Ok(ListQuery { limit: 100, state: StateFilter::All, cursor: Some("x".to_owned()) })
+            Ok(TitlesQuery::List(ListQuery { limit: 100, state: StateFilter::All, cursor: Some("x".to_owned()) }))
         );
-        let bad: [&[(&str, &str)]; 12] = [
+        assert_eq!(
+            parse(&[("movie_id", "2"), ("x", "y"), ("movie_id", "-1"), ("movie_id", "2")]),
+            Ok(TitlesQuery::Set([2, -1, 2].map(MovieId).to_vec()))
+        );
+        assert!(parse(&[("movie_id", "2"); 100]).is_ok());
+        let bad: [&[(&str, &str)]; 18] = [
             &[("limit", "0")],
             &[("limit", "-1")],
             &[("limit", "+1")],
@@ -562,6 +503,12 @@ mod tests {
             &[("state", "none")],
             &[("state", "all"), ("state", "all")],
             &[("cursor", "a"), ("cursor", "a")],
+            &[("movie_id", "2"); 101],
+            &[("movie_id", "2"), ("limit", "5")],
+            &[("state", "all"), ("movie_id", "2")],
+            &[("movie_id", "2"), ("cursor", "a")],
+            &[("movie_id", "")],
+            &[("movie_id", "1"), ("movie_id", "02")],
         ];
         for pairs in bad {
             assert_eq!(parse(pairs), Err(Problem::InvalidQuery), "{pairs:?}");

@@ -3,8 +3,9 @@
 //! Started by [`crate::Server::run`], fed with sockets by [`crate::accept`]. Nothing of a request leaves its worker but
 //! through the store, so nothing on the way of a heartbeat is locked or shared.
 //!
-//! **The promise.** [`answer`] makes exactly one answer of every request. `POST /api/v1/stream/progress` is served here,
-//! on hyper directly; all else goes to the router, whose handlers must be `Send` and so reach the store by a handle.
+//! **The promise.** [`answer`] makes exactly one answer of every request. Writes with a body (the heartbeat and the batch)
+//! are served here, on hyper directly; all else goes to the router, whose handlers must be `Send` and so reach the store
+//! by a handle.
 //!
 //! **Its end.** When no more sockets can come, the worker closes down: idle connections are closed, busy ones after
 //! their answer (`Connection: close`, GOAWAY). It ends once all are closed and the lane is empty, or when the drain
@@ -12,9 +13,10 @@
 
 use crate::auth::{Authenticator, Lookup, TokenCache};
 use crate::connection::{self, Deadlines, TICK, Watch};
+use crate::cors::{self, Origins};
 use crate::metrics::WorkerMetrics;
 use crate::problem::{Problem, kept, status_slot};
-use crate::progress::heartbeat;
+use crate::progress::{batch, heartbeat};
 use crate::routes::{self, Route};
 use axum::Router;
 use axum::body::Body;
@@ -23,7 +25,7 @@ use http::header::HOST;
 use http::{HeaderMap, Request, Version};
 use hyper::body::Incoming;
 use playhead_core::{Clock, UserId};
-use playhead_engine::{Engine, Lane};
+use playhead_engine::{Engine, EngineHandle, Lane};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -48,6 +50,8 @@ pub(crate) struct WorkerParts {
     pub(crate) deadlines: Deadlines,
     pub(crate) drain_deadline: Duration,
     pub(crate) tokens_remembered: usize,
+    pub(crate) max_item_age: Duration,
+    pub(crate) origins: Option<Arc<Origins>>,
 }
 
 /// A running worker, seen from outside.
@@ -83,6 +87,7 @@ pub(crate) fn start(number: usize, parts: WorkerParts) -> std::io::Result<(Worke
 /// What the tasks of one worker share.
 pub(crate) struct Worker {
     lane: Lane,
+    engine: EngineHandle,
     authenticator: Arc<Authenticator>,
     tokens: RefCell<TokenCache>,
     router: Router,
@@ -92,6 +97,10 @@ pub(crate) struct Worker {
     now_ms: Rc<Cell<u64>>,
     /// The wall clock as of the last sweep, in seconds, for the expiry of remembered tokens.
     wall_s: Cell<u64>,
+    max_item_age: Duration,
+    origins: Option<Arc<Origins>>,
+    /// Client batches under way.
+    batches: Cell<usize>,
     connections: RefCell<Slab<Rc<Watch>>>,
     closes_down: Cell<bool>,
 }
@@ -99,6 +108,19 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn lane(&self) -> &Lane {
         &self.lane
+    }
+
+    pub(crate) fn engine(&self) -> &EngineHandle {
+        &self.engine
+    }
+
+    pub(crate) fn max_item_age(&self) -> Duration {
+        self.max_item_age
+    }
+
+    /// How many client batches are under way.
+    pub(crate) fn batches(&self) -> &Cell<usize> {
+        &self.batches
     }
 
     pub(crate) fn deadlines(&self) -> Deadlines {
@@ -153,6 +175,7 @@ async fn run(parts: WorkerParts, metrics: Arc<WorkerMetrics>, mut inbox: mpsc::U
     tokio::task::spawn_local(driver.run());
     let worker = Rc::new(Worker {
         lane,
+        engine: parts.engine.handle(),
         authenticator: parts.authenticator,
         tokens: RefCell::new(TokenCache::new(parts.tokens_remembered)),
         router: parts.router,
@@ -160,6 +183,9 @@ async fn run(parts: WorkerParts, metrics: Arc<WorkerMetrics>, mut inbox: mpsc::U
         metrics,
         now_ms: Rc::default(),
         wall_s: Cell::default(),
+        max_item_age: parts.max_item_age,
+        origins: parts.origins,
+        batches: Cell::new(0),
         connections: RefCell::default(),
         closes_down: Cell::new(false),
     });
@@ -225,18 +251,29 @@ impl Drop for Open {
 pub(crate) async fn answer(worker: &Rc<Worker>, watch: &Watch, request: Request<Incoming>) -> Response {
     watch.request_begins();
     let begun = Instant::now();
-    let (route, response) = if !names_its_host(&request) {
+    let grant = worker.origins.as_ref().map(|origins| origins.grant(request.headers()));
+    let (route, mut response) = if !names_its_host(&request) {
         (Route::Other, Problem::MalformedRequest.into_response())
     } else if routes::is_heartbeat(request.method(), request.uri().path()) {
         let outcome = heartbeat(worker, watch, request).await;
         (Route::Heartbeat, outcome.map_or_else(IntoResponse::into_response, |()| kept()))
+    } else if routes::is_batch(request.method(), request.uri().path()) {
+        // In a box, because it is large and rare: it would double every connection.
+        let outcome = Box::pin(batch(worker, watch, request)).await;
+        (Route::Batch, outcome.map_or_else(IntoResponse::into_response, |()| kept()))
+    } else if grant.is_some() && cors::is_preflight(&request) {
+        watch.request_is_complete();
+        (Route::Other, cors::preflight())
     } else {
         watch.request_is_complete();
         let route = Route::of(request.uri().path());
-        // In a box, because it is large and rare: it would double every connection.
+        // In a box for the same reason.
         let response = Box::pin(worker.router.clone().oneshot(request.map(Body::new))).await;
         (route, response.unwrap_or_else(|infallible| match infallible {}))
     };
+    if let (Some(origins), Some(grant)) = (&worker.origins, grant) {
+        origins.mark(grant, response.headers_mut());
+    }
     worker.metrics.answered(route, status_slot(response.status()), begun.elapsed());
     watch.answer_is_made();
     response

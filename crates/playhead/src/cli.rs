@@ -60,6 +60,9 @@ pub(crate) struct Serve {
     pub(crate) store: StoreName,
     #[command(flatten)]
     pub(crate) tokens: TokenFlags,
+    /// An origin whose web pages may call, as browsers send it; may be repeated. `*` for any needs --dev
+    #[arg(long = "cors-origin", env = "PLAYHEAD_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub(crate) cors_origins: Vec<String>,
     /// Threads that serve; one per core by default
     #[arg(long, env = "PLAYHEAD_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) workers: Option<u16>,

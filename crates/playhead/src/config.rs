@@ -10,7 +10,7 @@ use anyhow::Context;
 use playhead_core::Rules;
 use playhead_engine::store::embedded::EmbeddedOptions;
 use playhead_engine::{Limits, StoreChoice};
-use playhead_server::{Authenticator, Claims, Deadlines, Options, SECRET_BYTES_MIN};
+use playhead_server::{Authenticator, Claims, Deadlines, Options, Origins, SECRET_BYTES_MIN};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -29,6 +29,7 @@ impl Config {
     /// Checks the flags and reads or makes the secret.
     pub(crate) fn of(flags: Serve) -> Result<Self, Failure> {
         check(&flags)?;
+        let origins = origins(&flags)?;
         let workers = match flags.workers {
             Some(workers) => usize::from(workers),
             None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -61,6 +62,8 @@ impl Config {
             connections_max: flags.limits.max_connections,
             authenticator,
             tokens_remembered: flags.limits.tokens_remembered,
+            max_item_age: flags.embedded.max_item_age,
+            origins,
             rules: Rules { completed_at: flags.completed_at },
             deadlines,
             shutdown_delay: flags.shutdown_delay,
@@ -88,6 +91,20 @@ fn check(flags: &Serve) -> Result<(), Failure> {
         _ => return Ok(()),
     };
     Err(Failure::usage(complaint))
+}
+
+/// Whose web pages may call.
+fn origins(flags: &Serve) -> Result<Option<Origins>, Failure> {
+    let given = &flags.cors_origins;
+    match given.iter().any(|origin| origin == "*") {
+        true if !flags.dev => {
+            Err(Failure::usage("--cors-origin '*' is for trying it out: name the origins, or add --dev"))
+        }
+        true if given.len() > 1 => Err(Failure::usage("--cors-origin '*' means any origin: give it alone")),
+        true => Ok(Some(Origins::all())),
+        false if given.is_empty() => Ok(None),
+        false => Origins::exactly(given).map(Some).map_err(|error| Failure::usage(format!("--cors-origin: {error}"))),
+    }
 }
 
 fn claims(flags: &TokenFlags) -> Claims {

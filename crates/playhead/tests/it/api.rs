@@ -94,6 +94,30 @@ fn the_list_is_newest_first_filtered_by_state_and_paged_to_its_end() {
 }
 
 #[test]
+fn a_set_of_titles_is_answered_in_its_order_with_those_never_watched() {
+    let (directory, server) = server();
+    let (mut client, token) = (server.connect(), token(&directory, 7));
+    for (movie, position) in [(1, 10), (2, 96), (3, 30)] {
+        let body = format!(r#"{{"movie_id":{movie},"position_seconds":{position},"duration_seconds":100}}"#);
+        assert_eq!(client.beat(&token, body).status, 204);
+    }
+    let answer = client.get(&format!("{PROGRESS}?movie_id=3&movie_id=-9&movie_id=2&movie_id=3"), Some(&token));
+    assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")));
+    let page = answer.json();
+    assert_eq!(page["next_cursor"], Value::Null);
+    let items = page["items"].as_array().unwrap().iter();
+    let items: Vec<_> = items.map(|item| (item["movie_id"].as_str().unwrap(), item["state"].as_str().unwrap())).collect();
+    assert_eq!(items, [("3", "in_progress"), ("-9", "none"), ("2", "completed"), ("3", "in_progress")]);
+    let hundred = (0..100).map(|movie| format!("movie_id={movie}")).collect::<Vec<_>>().join("&");
+    let page = client.get(&format!("{PROGRESS}?{hundred}"), Some(&token)).json();
+    assert_eq!(page["items"].as_array().unwrap().len(), 100);
+    for item in page["items"].as_array().unwrap() {
+        let movie = item["movie_id"].as_str().unwrap();
+        assert_eq!(*item, client.get(&format!("{PROGRESS}/{movie}"), Some(&token)).json());
+    }
+}
+
+#[test]
 fn head_answers_as_get_without_a_body() {
     let (directory, server) = server();
     let (mut client, token) = (server.connect(), token(&directory, 7));

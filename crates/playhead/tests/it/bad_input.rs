@@ -2,7 +2,7 @@
 //! next valid request works, and that the answer came within a second; at the end of each test, that the server did not
 //! panic and that nothing of a token or body is in its log.
 
-use crate::harness::{Answer, Client, PROGRESS, Server, eventually, token};
+use crate::harness::{Answer, BATCH, Client, PROGRESS, Server, eventually, token};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 const SECOND: Duration = Duration::from_secs(1);
 const GOOD: &str = r#"{"movie_id": 42, "position_seconds": 1234.5, "duration_seconds": 7200}"#;
+
+const LATE: &str = r#"{"sent_at_ms": 5, "items": [{"movie_id": 42, "position_seconds": 9, "event_time_ms": 5}]}"#;
 
 /// A server with one stored row, and the row's owner.
 struct Scene {
@@ -324,7 +326,11 @@ fn a_body_that_breaks_off_is_not_stored() {
 #[test]
 fn unknown_methods_are_405_with_what_is_allowed() {
     let scene = Scene::new();
-    for (path, allowed) in [(PROGRESS.to_owned(), "GET,HEAD,POST"), (format!("{PROGRESS}/42"), "GET,HEAD")] {
+    for (path, allowed) in [
+        (PROGRESS.to_owned(), "GET,HEAD,POST,DELETE"),
+        (format!("{PROGRESS}/42"), "GET,HEAD,DELETE"),
+        (BATCH.to_owned(), "POST"),
+    ] {
         for method in ["PUT", "PATCH", "TRACE", "FOO", "get"] {
             let answer = scene.refuse(method, |client| Some(client.request(method, &path, &[], None))).unwrap();
             assert_eq!((answer.status, answer.slug().as_str()), (405, "method-not-allowed"), "{method} {path}");
@@ -395,6 +401,13 @@ fn bad_queries_are_400() {
         &format!("cursor={theirs}"),
         &format!("cursor={cut}"),
         "cursor=a&cursor=a",
+        &["movie_id=1"; 101].join("&"),
+        "movie_id=1&limit=5",
+        "movie_id=1&state=all",
+        &format!("movie_id=1&cursor={theirs}"),
+        "movie_id=",
+        "movie_id=042",
+        "movie_id=1&movie_id=9223372036854775808",
     ] {
         scene.check_get(&format!("{PROGRESS}?{query}"), (400, "invalid-query"));
     }
@@ -523,6 +536,9 @@ fn a_token_that_does_not_count_is_401() {
         headers.push(("Content-Type", "application/json"));
         for (method, path, body) in [
             ("POST", PROGRESS, Some(GOOD.as_bytes())),
+            ("POST", BATCH, Some(LATE.as_bytes())),
+            ("DELETE", PROGRESS, None),
+            ("DELETE", "/api/v1/stream/progress/42", None),
             ("GET", PROGRESS, None),
             ("GET", "/api/v1/stream/progress/42", None),
             ("GET", &format!("/api/v1/stream/progress?access_token={good}"), None),
@@ -546,8 +562,15 @@ fn the_user_is_the_tokens_whatever_else_is_said() {
     let mut client = scene.server.connect();
     let path = format!("{PROGRESS}?user_id=7");
     assert_eq!(client.request("POST", &path, &headers, Some(body)).status, 204);
+    let late = LATE.replace("}]", r#", "user_id": 7}], "user_id": 7"#);
+    assert_eq!(client.request("POST", &format!("{BATCH}?user_id=7"), &headers, Some(late.as_bytes())).status, 204);
+    assert_eq!(client.request("POST", &path, &headers, Some(body)).status, 204);
     for path in [format!("{PROGRESS}/42?user_id=7"), format!("{PROGRESS}/42")] {
         assert_eq!(client.request("GET", &path, &headers, None).json()["position_seconds"], 1.0);
+    }
+    for path in [format!("{PROGRESS}/42?user_id=7"), path] {
+        let body = Some(br#"{"user_id":7}"#.as_slice());
+        assert_eq!(scene.server.connect().request("DELETE", &path, &headers, body).status, 204, "{path}");
     }
     let stored = client.get(&format!("{PROGRESS}?state=all"), Some(&scene.token));
     assert_eq!(without_date(stored), scene.stored);

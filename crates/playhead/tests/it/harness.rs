@@ -19,6 +19,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The path of heartbeats and of the list.
 pub(crate) const PROGRESS: &str = "/api/v1/stream/progress";
 
+/// The path of batches.
+pub(crate) const BATCH: &str = "/api/v1/stream/progress/batch";
+
 /// The binary under test, with nothing of this process's environment that would change it.
 pub(crate) fn playhead(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_playhead"));
@@ -307,8 +310,22 @@ impl Client {
 
     /// POSTs a heartbeat.
     pub(crate) fn beat(&mut self, token: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.post(PROGRESS, token, body)
+    }
+
+    /// POSTs a batch.
+    pub(crate) fn batch(&mut self, token: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.post(BATCH, token, body)
+    }
+
+    fn post(&mut self, path: &str, token: &str, body: impl AsRef<[u8]>) -> Answer {
         let bearer = format!("Bearer {token}");
         let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
-        self.request("POST", PROGRESS, &headers, Some(body.as_ref()))
+        self.request("POST", path, &headers, Some(body.as_ref()))
+    }
+
+    /// DELETE.
+    pub(crate) fn delete(&mut self, path: &str, token: &str) -> Answer {
+        self.request("DELETE", path, &[("Authorization", &format!("Bearer {token}"))], None)
     }
 }

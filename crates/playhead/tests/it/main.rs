@@ -3,6 +3,10 @@
 //! - [`harness`]: starts servers and speaks HTTP to them;
 //! - [`api`]: what works, and what each answer looks like;
 //! - [`bad_input`]: what does not, by tables: framing, size, slowness, paths, queries, bodies, tokens, overload;
+//! - [`batch`]: what a player that was offline sends; times, sizes, all or nothing;
+//! - [`cors`]: what browsers are told;
+//! - [`delete`]: forgetting a title and a user; nobody reaches another user's rows;
+//! - [`docs`]: the examples of docs/API.md;
 //! - [`startup`]: flags, files, signals and exit codes.
 //!
 //! What a 204 promises, whatever ends the server:
@@ -16,9 +20,13 @@
 
 mod api;
 mod bad_input;
+mod batch;
 mod client;
+mod cors;
 mod crash;
+mod delete;
 mod disk_faults;
+mod docs;
 mod harness;
 mod ledger;
 mod process;
