@@ -138,7 +138,8 @@ fn without_origins_there_is_nothing_of_it() {
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json"), ("Origin", PAGE)];
     let mut client = server.connect();
     let beat = client.request("POST", PROGRESS, &headers, Some(GOOD.as_bytes()));
-    let answers = [beat, client.request("GET", PROGRESS, &headers, None), preflight(&mut client, PROGRESS, PAGE, "POST")];
+    let answers =
+        [beat, client.request("GET", PROGRESS, &headers, None), preflight(&mut client, PROGRESS, PAGE, "POST")];
     for (answer, status) in answers.iter().zip([204, 200, 405]) {
         assert_eq!(answer.status, status, "{answer:?}");
         let is_cors = |name: &str| name.starts_with("access-control-") || name == "vary";
