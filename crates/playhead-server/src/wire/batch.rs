@@ -286,7 +286,8 @@ mod tests {
         let expected = Ok(Batch { items: vec![item(1, 2.0, 6000), item(-1, 3.5, 0)] });
         assert_eq!(Batch::parse(format!(r#"{{"sent_at_ms":10000,"items":{items}}}"#).as_bytes()), expected);
         assert_eq!(Batch::parse(format!(r#"{{"items":{items},"y":"z","sent_at_ms":10000}}"#).as_bytes()), expected);
-        let years = r#"{"sent_at_ms":9007199254740992,"items":[{"movie_id":1,"position_seconds":2,"event_time_ms":0}]}"#;
+        let years =
+            r#"{"sent_at_ms":9007199254740992,"items":[{"movie_id":1,"position_seconds":2,"event_time_ms":0}]}"#;
         assert_eq!(Batch::parse(years.as_bytes()), Ok(Batch { items: vec![item(1, 2.0, 1 << 53)] }));
     }
 
@@ -305,10 +306,7 @@ mod tests {
         check_faults("{}", &[("/sent_at_ms", "missing"), ("/items", "missing")]);
         check_faults(r#"{"sent_at_ms":5,"items":[]}"#, &[("/items", "empty")]);
         check_faults(r#"{"sent_at_ms":5,"items":{"0":1}}"#, &[("/items", "wrong-type")]);
-        check_faults(
-            &format!(r#"{{"sent_at_ms":5,"items":[{good}],"items":[{good}]}}"#),
-            &[("/items", "duplicate")],
-        );
+        check_faults(&format!(r#"{{"sent_at_ms":5,"items":[{good}],"items":[{good}]}}"#), &[("/items", "duplicate")]);
         check_faults(
             &format!(r#"{{"sent_at_ms":5,"items":[{}]}}"#, vec!["{}"; ITEMS_MAX + 1].join(",")),
             &[("/items", "too-many")],

@@ -106,7 +106,8 @@ fn a_set_of_titles_is_answered_in_its_order_with_those_never_watched() {
     let page = answer.json();
     assert_eq!(page["next_cursor"], Value::Null);
     let items = page["items"].as_array().unwrap().iter();
-    let items: Vec<_> = items.map(|item| (item["movie_id"].as_str().unwrap(), item["state"].as_str().unwrap())).collect();
+    let items: Vec<_> =
+        items.map(|item| (item["movie_id"].as_str().unwrap(), item["state"].as_str().unwrap())).collect();
     assert_eq!(items, [("3", "in_progress"), ("-9", "none"), ("2", "completed"), ("3", "in_progress")]);
     let hundred = (0..100).map(|movie| format!("movie_id={movie}")).collect::<Vec<_>>().join("&");
     let page = client.get(&format!("{PROGRESS}?{hundred}"), Some(&token)).json();

@@ -131,19 +131,22 @@ fn each_fault_has_its_pointer() {
     scene.check_invalid("[]", &[("", "wrong-type")]);
     scene.check_invalid("{}", &[("/sent_at_ms", "missing"), ("/items", "missing")]);
     scene.check_invalid(&batch(NOON, &[]), &[("/items", "empty")]);
-    scene.check_invalid(&json!({"sent_at_ms": -1, "items": good}).to_string(), &[
-        ("/sent_at_ms", "out-of-range"),
-        ("/items", "wrong-type"),
-    ]);
+    scene.check_invalid(
+        &json!({"sent_at_ms": -1, "items": good}).to_string(),
+        &[("/sent_at_ms", "out-of-range"), ("/items", "wrong-type")],
+    );
     scene.check_invalid(&batch((1 << 53) + 1, std::slice::from_ref(&good)), &[("/sent_at_ms", "out-of-range")]);
     let items = [good, json!([1, 2.0, 3]), json!({"movie_id": "042", "event_time_ms": 1.5, "duration_seconds": 0})];
-    scene.check_invalid(&batch(NOON, &items), &[
-        ("/items/1", "wrong-type"),
-        ("/items/2/movie_id", "invalid-id"),
-        ("/items/2/position_seconds", "missing"),
-        ("/items/2/duration_seconds", "out-of-range"),
-        ("/items/2/event_time_ms", "out-of-range"),
-    ]);
+    scene.check_invalid(
+        &batch(NOON, &items),
+        &[
+            ("/items/1", "wrong-type"),
+            ("/items/2/movie_id", "invalid-id"),
+            ("/items/2/position_seconds", "missing"),
+            ("/items/2/duration_seconds", "out-of-range"),
+            ("/items/2/event_time_ms", "out-of-range"),
+        ],
+    );
     let twice = r#"{"movie_id":1,"movie_id":1,"position_seconds":1,"event_time_ms":5}"#;
     scene.check_invalid(&format!(r#"{{"sent_at_ms":5,"items":[{twice}]}}"#), &[("/items/0/movie_id", "duplicate")]);
 }
@@ -215,7 +218,8 @@ fn a_batch_without_a_token_or_of_another_type_is_refused() {
 #[test]
 fn the_same_batch_a_hundred_times_at_once_leaves_the_same_state() {
     let mut scene = Scene::new(&[]);
-    let items: Vec<_> = (0..50_u32).map(|n| item(i64::from(n % 10), f64::from(n), NOON - 1_000 * u64::from(50 - n))).collect();
+    let items: Vec<_> =
+        (0..50_u32).map(|n| item(i64::from(n % 10), f64::from(n), NOON - 1_000 * u64::from(50 - n))).collect();
     let body = batch(NOON, &items);
     let (address, token) = (scene.server.address, &scene.token);
     std::thread::scope(|scope| {

@@ -9,6 +9,9 @@ const OTHER: &str = "http://localhost:5173";
 const FLAGS: [&str; 4] = ["--cors-origin", PAGE, "--cors-origin", OTHER];
 const GOOD: &str = r#"{"movie_id": 42, "position_seconds": 1234.5}"#;
 
+/// Method, path, headers and body of a request, and its answer's status.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], Option<&'a [u8]>, u16);
+
 /// An answer is marked for this origin, or for none.
 fn check_marks(answer: &Answer, origin: Option<&str>, what: &str) {
     assert_eq!(answer.header("access-control-allow-origin"), origin, "{what}: {answer:?}");
@@ -46,7 +49,7 @@ fn every_answer_may_be_read_by_a_page_of_a_configured_origin_and_of_no_other() {
     let late = r#"{"sent_at_ms":5,"items":[{"movie_id":1,"position_seconds":1,"event_time_ms":5}]}"#;
     let title = format!("{PROGRESS}/42");
     let query = format!("{PROGRESS}?limit=0");
-    let cases: [(&str, &str, &[(&str, &str)], Option<&[u8]>, u16); 16] = [
+    let cases: [Case<'_>; 16] = [
         ("POST", PROGRESS, &[auth, json], Some(GOOD.as_bytes()), 204),
         ("POST", PROGRESS, &[json], Some(GOOD.as_bytes()), 401),
         ("POST", PROGRESS, &[auth], Some(GOOD.as_bytes()), 415),
@@ -138,7 +141,8 @@ fn without_origins_there_is_nothing_of_it() {
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json"), ("Origin", PAGE)];
     let mut client = server.connect();
     let beat = client.request("POST", PROGRESS, &headers, Some(GOOD.as_bytes()));
-    let answers = [beat, client.request("GET", PROGRESS, &headers, None), preflight(&mut client, PROGRESS, PAGE, "POST")];
+    let answers =
+        [beat, client.request("GET", PROGRESS, &headers, None), preflight(&mut client, PROGRESS, PAGE, "POST")];
     for (answer, status) in answers.iter().zip([204, 200, 405]) {
         assert_eq!(answer.status, status, "{answer:?}");
         let is_cors = |name: &str| name.starts_with("access-control-") || name == "vary";

@@ -140,9 +140,12 @@ fn over_any_sequence_of_calls_neither_of_two_users_sees_or_changes_the_others_ro
             if !answer.body.is_empty() {
                 let json = answer.json();
                 let items = json["items"].as_array().cloned().unwrap_or_else(|| vec![json]);
-                mine.extend(items.iter().filter(|item| item["state"] != "none").map(|item| {
-                    (0, item["position_seconds"].as_f64().unwrap())
-                }));
+                mine.extend(
+                    items
+                        .iter()
+                        .filter(|item| item["state"] != "none")
+                        .map(|item| (0, item["position_seconds"].as_f64().unwrap())),
+                );
             }
             let is_mine = |(_, position): &(i64, f64)| (*position >= 1_000.0) == is_second;
             prop_assert!(mine.iter().all(is_mine), "{:?} shows {:?}", call, mine);

@@ -1,4 +1,4 @@
-//! docs/API.md: each of its examples gives what the page says.
+//! The examples of docs/API.md: each gives what the page says.
 //!
 //! A block of `sh` that is followed by a block of `http` is run by a shell, with `curl`, and its status and body are
 //! compared; times and cursors in kind only. Without `curl` nothing is run, and this says so.
