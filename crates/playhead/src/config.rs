@@ -8,7 +8,7 @@ use crate::Failure;
 use crate::cli::{EmbeddedFlags, Serve, StoreName, TokenFlags};
 use anyhow::Context;
 use playhead_core::Rules;
-use playhead_engine::store::embedded::EmbeddedOptions;
+use playhead_engine::store::embedded::{EmbeddedOptions, check_directory};
 use playhead_engine::{Limits, StoreChoice};
 use playhead_server::{Authenticator, Claims, Deadlines, Options, SECRET_BYTES_MIN};
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -35,7 +35,13 @@ impl Config {
         };
         let secret = match &flags.tokens.jwt_secret_file {
             Some(file) => read_secret(file)?,
-            None => make_dev_secret(&flags.data_dir)?,
+            None => {
+                if flags.store == StoreName::Embedded {
+                    // A directory that is not ours is refused before a secret is left in it.
+                    check_directory(&flags.data_dir)?;
+                }
+                make_dev_secret(&flags.data_dir)?
+            }
         };
         let authenticator = Authenticator::hs256(&secret, claims(&flags.tokens))?;
         let store = match flags.store {
