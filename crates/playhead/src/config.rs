@@ -6,6 +6,7 @@
 
 use crate::Failure;
 use crate::cli::{EmbeddedFlags, Serve, StoreName, TokenFlags};
+use crate::descriptors;
 use anyhow::Context;
 use playhead_core::Rules;
 use playhead_engine::store::embedded::{EmbeddedOptions, check_directory};
@@ -64,7 +65,7 @@ impl Config {
             listen: flags.listen,
             admin_listen: flags.admin_listen,
             workers,
-            connections_max: flags.limits.max_connections,
+            connections_max: flags.limits.max_connections.min(descriptors::left_for_connections()),
             authenticator,
             tokens_remembered: flags.limits.tokens_remembered,
             rules: Rules { completed_at: flags.completed_at },
