@@ -1,16 +1,17 @@
 //! The real binary over real sockets.
 //!
-//! - [`harness`]: starts servers and speaks HTTP to them;
+//! - [`process`]: starts it, any build of it, and ends it; [`client`]: speaks HTTP to it;
 //! - [`api`]: what works, and what each answer looks like;
 //! - [`bad_input`]: what does not, by tables: framing, size, slowness, paths, queries, bodies, tokens, overload;
 //! - [`startup`]: flags, files, signals and exit codes.
 //!
-//! What a 204 promises, whatever ends the server:
+//! What a 204 promises, whatever befalls the server:
 //!
-//! - [`process`], [`client`], [`ledger`]: any build of the binary, ended in any way; a load, and what it remembers;
+//! - [`ledger`]: a load, and what it remembers;
+//! - [`trace`]: sees system calls, and bends them;
 //! - [`crash`]: killed, and cut from its power, under load;
-//! - [`restart`]: told to stop, and started twice;
-//! - [`disk_faults`]: its disk fails.
+//! - [`restart`]: told to stop;
+//! - [`disk_faults`]: its disk fails, is slow, or is full.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test, as the test itself does")]
 
@@ -19,8 +20,8 @@ mod bad_input;
 mod client;
 mod crash;
 mod disk_faults;
-mod harness;
 mod ledger;
 mod process;
 mod restart;
 mod startup;
+mod trace;
