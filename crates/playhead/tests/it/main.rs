@@ -3,25 +3,30 @@
 //! - [`process`]: starts it, any build of it, and ends it; [`client`]: speaks HTTP to it;
 //! - [`api`]: what works, and what each answer looks like;
 //! - [`bad_input`]: what does not, by tables: framing, size, slowness, paths, queries, bodies, tokens, overload;
-//! - [`startup`]: flags, files, signals and exit codes.
+//! - [`startup`]: flags, files, signals and exit codes;
+//! - [`data_dir`]: directories that it must not start on; [`check`]: what `playhead check` finds and mends;
+//!   [`store`]: a store of known contents for both, and ways to damage it.
 //!
 //! What a 204 promises, whatever befalls the server:
 //!
 //! - [`ledger`]: a load, and what it remembers;
 //! - [`trace`]: sees system calls, and bends them;
 //! - [`crash`]: killed, and cut from its power, under load;
-//! - [`restart`]: told to stop;
+//! - [`restart`]: told to stop, and paused;
 //! - [`disk_faults`]: its disk fails, is slow, or is full.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test, as the test itself does")]
 
 mod api;
 mod bad_input;
+mod check;
 mod client;
 mod crash;
+mod data_dir;
 mod disk_faults;
 mod ledger;
 mod process;
 mod restart;
 mod startup;
+mod store;
 mod trace;

@@ -1,8 +1,9 @@
-//! Ends that are asked for, SIGTERM idle and under load; a pause that nobody asked for.
+//! Ends that are asked for, SIGTERM idle and under load; a pause, and a clock that jumps back.
 
-use crate::client::PROGRESS;
+use crate::client::{Client, PROGRESS, beat, token};
 use crate::ledger::{Ledger, Load};
 use crate::process::{Launch, seed, wait_for, within};
+use crate::store::date_ahead;
 use rustix::process::Signal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -106,4 +107,34 @@ fn paused_and_let_go_it_serves_on_and_has_lost_nothing() {
     server.kill();
     server = launch.start();
     ledger.verify(server.address).unwrap();
+}
+
+#[test]
+fn a_clock_that_has_jumped_back_leaves_the_newest_write_the_newest() {
+    let Fixture { launch, _directory } = fixture();
+    let server = launch.start();
+    let bearer = token(&launch.directory, 7);
+    assert_eq!(server.connect().beat(&bearer, beat(1, 10)).status, 204);
+    server.kill();
+    date_ahead(&launch.segments().pop().unwrap(), Duration::from_secs(600));
+
+    let server = launch.start();
+    let ready = Client::to(server.admin).get("/readyz", None);
+    assert!(ready.status == 200 && ready.json()["status"] == "degraded", "{ready:?}");
+    let mut client = server.connect();
+    let time = |client: &mut Client, movie: i64, position: f64| {
+        let bookmark = client.get(&format!("{PROGRESS}/{movie}"), Some(&bearer)).json();
+        assert_eq!(bookmark["position_seconds"], position, "{bookmark}");
+        bookmark["updated_at"].as_str().unwrap().to_owned()
+    };
+    let before = time(&mut client, 1, 10.0);
+    assert_eq!(client.beat(&bearer, beat(1, 5)).status, 204);
+    assert_eq!(client.beat(&bearer, beat(2, 3)).status, 204);
+    let (overwritten, another) = (time(&mut client, 1, 5.0), time(&mut client, 2, 3.0));
+    assert!(before < overwritten && overwritten < another, "{before}, {overwritten}, {another}");
+    server.kill();
+
+    let server = launch.start();
+    let mut client = server.connect();
+    assert_eq!((time(&mut client, 1, 5.0), time(&mut client, 2, 3.0)), (overwritten, another));
 }
