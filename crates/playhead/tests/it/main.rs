@@ -10,10 +10,11 @@
 //! What a 204 promises, whatever befalls the server:
 //!
 //! - [`ledger`]: a load, and what it remembers;
-//! - [`trace`]: sees system calls, and bends them;
+//! - [`order`]: one heartbeat's system calls; [`trace`]: who sees and bends them;
 //! - [`crash`]: killed, and cut from its power, under load;
 //! - [`restart`]: told to stop, and paused;
-//! - [`disk_faults`]: its disk fails, is slow, or is full.
+//! - [`disk_faults`]: its disk fails, is slow, or is full;
+//! - [`descriptors`]: more clients than it may have sockets.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test, as the test itself does")]
 
@@ -23,8 +24,10 @@ mod check;
 mod client;
 mod crash;
 mod data_dir;
+mod descriptors;
 mod disk_faults;
 mod ledger;
+mod order;
 mod process;
 mod restart;
 mod startup;
