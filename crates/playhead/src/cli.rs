@@ -103,7 +103,7 @@ pub(crate) struct TokenFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitFlags {
-    /// The most open connections; more are closed at once
+    /// The most open connections, if the limit of open files allows as many; more are closed at once
     #[arg(long, env = "PLAYHEAD_MAX_CONNECTIONS", value_name = "N", default_value_t = 100_000, value_parser = count)]
     pub(crate) max_connections: usize,
     /// The most heartbeats under way; more are answered with 503

@@ -6,9 +6,10 @@
 
 use crate::Failure;
 use crate::cli::{EmbeddedFlags, Serve, StoreName, TokenFlags};
+use crate::descriptors;
 use anyhow::Context;
 use playhead_core::Rules;
-use playhead_engine::store::embedded::EmbeddedOptions;
+use playhead_engine::store::embedded::{EmbeddedOptions, check_directory};
 use playhead_engine::{Limits, StoreChoice};
 use playhead_server::{Authenticator, Claims, Deadlines, Options, Origins, SECRET_BYTES_MIN};
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -36,7 +37,13 @@ impl Config {
         };
         let secret = match &flags.tokens.jwt_secret_file {
             Some(file) => read_secret(file)?,
-            None => make_dev_secret(&flags.data_dir)?,
+            None => {
+                if flags.store == StoreName::Embedded {
+                    // A directory that is not ours is refused before a secret is left in it.
+                    check_directory(&flags.data_dir)?;
+                }
+                make_dev_secret(&flags.data_dir)?
+            }
         };
         let authenticator = Authenticator::hs256(&secret, claims(&flags.tokens))?;
         let store = match flags.store {
@@ -59,7 +66,7 @@ impl Config {
             listen: flags.listen,
             admin_listen: flags.admin_listen,
             workers,
-            connections_max: flags.limits.max_connections,
+            connections_max: flags.limits.max_connections.min(descriptors::left_for_connections()),
             authenticator,
             tokens_remembered: flags.limits.tokens_remembered,
             max_item_age: flags.embedded.max_item_age,

@@ -148,7 +148,10 @@ pub enum OpenError {
     #[error("{0}")]
     Setting(String),
     /// The directory can't be made, read or locked.
-    #[error("the data directory {} can't be used: {source}", .directory.display())]
+    #[error(
+        "the data directory {} can't be used: {source}; give one that this user may write with --data-dir",
+        .directory.display()
+    )]
     Directory {
         /// The data directory.
         directory: PathBuf,
@@ -161,11 +164,21 @@ pub enum OpenError {
     )]
     NotOurs(PathBuf),
     /// There is nothing to check.
-    #[error("{} holds no Playhead store", .0.display())]
+    #[error("{} holds no Playhead store; give the directory of one with --data-dir", .0.display())]
     NoStore(PathBuf),
     /// Another process has it.
     #[error("{} is in use by another process; stop that one first, or give another --data-dir", .0.display())]
     InUse(PathBuf),
+    /// Of log and base only one is there.
+    #[error("{} is missing, but {} is there. Put it back, or restore both from a backup{advice}", .missing.display(), .present.display())]
+    Half {
+        /// The directory that is missing.
+        missing: PathBuf,
+        /// The directory that is there.
+        present: PathBuf,
+        /// What else can be done.
+        advice: &'static str,
+    },
     /// Acknowledged data is missing, or can't be told from missing.
     #[error(
         "the log in {} can't be recovered: {what}. Restore the directory from a backup, or look at it with \
@@ -182,15 +195,15 @@ pub enum OpenError {
     #[error("{0}; start that version")]
     NewerFormat(String),
     /// The base can't be opened.
-    #[error("the base in {} can't be opened: {what}", .directory.display())]
+    #[error("the base in {} can't be opened; if it is damaged, restore all from a backup: {what}", .directory.display())]
     Base {
         /// The directory of the base.
         directory: PathBuf,
         /// Why.
         what: String,
     },
-    /// The log can't be written.
-    #[error("the log in {} can't be written: {source}", .directory.display())]
+    /// The log can't be read or written.
+    #[error("the log in {} can't be used; see to the disk, then start again: {source}", .directory.display())]
     Log {
         /// The directory of the log.
         directory: PathBuf,
@@ -281,6 +294,7 @@ impl Embedded {
         options.check()?;
         let lock = lock_directory(&options.directory)?;
         let places = Places::of(&options.directory);
+        places.check_both()?;
         let disk = OsDisk::create_directory(&places.log).map_err(|source| places.log_error(source))?;
         let base =
             Base::open(&places.base, &options.base_options(&clock)).map_err(|error| places.base_error(&error))?;
@@ -321,13 +335,19 @@ fn condition_at_start(newest: Option<WriteTime>, now: WriteTime) -> Condition {
     condition
 }
 
-/// Takes the directory for this process, if it is ours or empty.
-fn lock_directory(directory: &Path) -> Result<File, OpenError> {
+/// Whether a store may be opened in this directory: it holds one, or nothing else, or is not there. Changes nothing.
+///
+/// # Errors
+/// [`OpenError::NotOurs`], or [`OpenError::Directory`] if it can't be read.
+pub fn check_directory(directory: &Path) -> Result<(), OpenError> {
     let unusable = |source| OpenError::Directory { directory: directory.to_owned(), source };
-    std::fs::create_dir_all(directory).map_err(unusable)?;
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(unusable)?,
+    };
     let mut is_ours = false;
     let mut is_foreign = false;
-    for entry in std::fs::read_dir(directory).map_err(unusable)? {
+    for entry in entries {
         match entry.map_err(unusable)?.file_name().to_str() {
             Some("LOCK" | "log" | "base") => is_ours = true,
             Some("dev-secret" | "lost+found") => {}
@@ -337,6 +357,14 @@ fn lock_directory(directory: &Path) -> Result<File, OpenError> {
     if is_foreign && !is_ours {
         return Err(OpenError::NotOurs(directory.to_owned()));
     }
+    Ok(())
+}
+
+/// Takes the directory for this process, if it is ours or empty.
+fn lock_directory(directory: &Path) -> Result<File, OpenError> {
+    check_directory(directory)?;
+    let unusable = |source| OpenError::Directory { directory: directory.to_owned(), source };
+    std::fs::create_dir_all(directory).map_err(unusable)?;
     let lock = File::options().create(true).truncate(false).write(true).open(directory.join("LOCK"));
     let lock = lock.map_err(unusable)?;
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -362,6 +390,31 @@ struct Places {
 impl Places {
     fn of(directory: &Path) -> Self {
         Self { log: directory.join("log"), base: directory.join("base") }
+    }
+
+    /// That neither directory was taken away from the other: told before anything is made in their place.
+    ///
+    /// A new store makes the log's directory, then the base, then the first segment: neither case is a creation that
+    /// was interrupted.
+    fn check_both(&self) -> Result<(), OpenError> {
+        let is_there = |path: &Path| path.try_exists().map_err(|source| self.log_error(source));
+        let half = |missing: &Path, present: &Path, advice| {
+            Err(OpenError::Half { missing: missing.to_owned(), present: present.to_owned(), advice })
+        };
+        match (is_there(&self.log)?, is_there(&self.base)?) {
+            (false, true) => {
+                half(&self.log, &self.base, "; `playhead check --repair` goes on without what the log held")
+            }
+            (true, false) if self.has_segments().map_err(|source| self.log_error(source))? => {
+                half(&self.base, &self.log, "")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn has_segments(&self) -> std::io::Result<bool> {
+        let mut names = std::fs::read_dir(&self.log)?.flatten().map(|entry| entry.file_name());
+        Ok(names.any(|name| name.to_str().is_some_and(|name| log::segment_id(name).is_some())))
     }
 
     fn log_error(&self, source: std::io::Error) -> OpenError {

@@ -31,7 +31,9 @@ const DEV_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) fn run(flags: Serve) -> Result<(), Failure> {
     let data_dir = flags.data_dir.clone();
     let token_flags = flags.tokens.clone();
+    let connections_wanted = flags.limits.max_connections;
     let config = Config::of(flags)?;
+    let connections_max = config.server.connections_max;
     let dev_token = match &config.dev_secret {
         Some(secret) => Some(token::mint(secret, &token_flags, DEV_USER, DEV_TTL)?),
         None => None,
@@ -50,6 +52,12 @@ pub(crate) fn run(flags: Serve) -> Result<(), Failure> {
             .with_context(|| format!("can't open the store in {}", data_dir.display()))?;
         let shutdown = on_signals()?;
         announce(server.address()?, server.admin_address()?, dev_token.as_deref());
+        if connections_max < connections_wanted {
+            tracing::info!(
+                connections_max,
+                "fewer connections than --max-connections, since this process may not have more files open (ulimit -n)"
+            );
+        }
         let shutdown = async {
             // The sender lives as long as the runtime.
             let _ = shutdown.await;

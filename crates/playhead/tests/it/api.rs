@@ -1,6 +1,7 @@
 //! What works: heartbeats, reads, lists, and the operators' page.
 
-use crate::harness::{Client, PROGRESS, Server, eventually, token};
+use crate::client::{Client, PATIENCE, PROGRESS, token};
+use crate::process::{Server, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -215,5 +216,5 @@ fn closing_down_is_not_ready_then_answers_with_close_and_ends() {
     // It serves on for the delay, then idle connections are closed and the process ends well.
     assert_eq!(client.beat(&token, r#"{"movie_id":1,"position_seconds":1}"#).status, 204);
     assert!(idle.is_closed());
-    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(server.wait(PATIENCE).status.code(), Some(0));
 }

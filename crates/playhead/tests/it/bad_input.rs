@@ -2,7 +2,8 @@
 //! next valid request works, and that the answer came within a second; at the end of each test, that the server did not
 //! panic and that nothing of a token or body is in its log.
 
-use crate::harness::{Answer, BATCH, Client, PROGRESS, Server, eventually, token};
+use crate::client::{Answer, BATCH, Client, PROGRESS, token};
+use crate::process::{Server, eventually};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -71,10 +72,10 @@ impl Scene {
     }
 
     /// What every test of this file checks at its end.
-    fn end(mut self) {
+    fn end(self) {
         let mut client = self.server.connect();
         assert_eq!(client.beat(&self.token, GOOD).status, 204);
-        let log = self.server.log().join("\n");
+        let log = self.server.talk();
         for secret in [self.token.as_str(), "movie_id", "1234.5", "panicked", "Bearer"] {
             assert!(!log.contains(secret), "{secret:?} is in the log: {log}");
         }

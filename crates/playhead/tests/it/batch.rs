@@ -2,7 +2,8 @@
 //!
 //! Every refusal is also checked to have changed nothing and to come within a second.
 
-use crate::harness::{Answer, BATCH, Client, PROGRESS, Server, token};
+use crate::client::{Answer, BATCH, Client, PROGRESS, token};
+use crate::process::Server;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;

@@ -1,7 +1,8 @@
 //! CORS: every answer tells the browser that its page may read it, be it a success, an error or an early refusal; and
 //! without configured origins there is nothing of it.
 
-use crate::harness::{Answer, BATCH, Client, PROGRESS, Server, eventually, run, token};
+use crate::client::{Answer, BATCH, Client, PROGRESS, token};
+use crate::process::{Server, eventually, run};
 use tempfile::TempDir;
 
 const PAGE: &str = "https://watch.example.com";

@@ -43,16 +43,16 @@ struct Summary {
 fn run(launch: &Launch, load: Load, count: usize, seed: u64) -> Result<Summary, (usize, Violation)> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut summary = Summary::default();
-    let mut playhead = launch.start();
-    let mut ledger = Ledger::new(USERS, TITLES, &launch.secret(), rng.u64(..));
+    let mut server = launch.start();
+    let mut ledger = Ledger::new(USERS, TITLES, &launch.directory, rng.u64(..));
     for cycle in 1..=count {
         let delay = Duration::from_millis(rng.u64(KILLED_AFTER_MS));
-        let address = playhead.address();
+        let address = server.address;
         let kill = || {
             wait_for(delay);
             let counters = ["store_freezes_total", "store_drains_total", "store_log_written_bytes_total"];
-            let seen = counters.map(|counter| playhead.metric(&format!("playhead_{counter}")));
-            playhead.kill();
+            let seen = counters.map(|counter| server.metric(&format!("playhead_{counter}")));
+            server.kill();
             seen
         };
         let (tally, [freezes, drains, log_bytes]) = ledger.load(address, load, || false, kill);
@@ -67,8 +67,8 @@ fn run(launch: &Launch, load: Load, count: usize, seed: u64) -> Result<Summary, 
         summary.tally.acknowledged += tally.acknowledged;
         summary.tally.reads += tally.reads;
         let refused = |end: End| Violation(vec![format!("lost, by its own account, and not started: {}", end.stderr)]);
-        playhead = launch.try_start().map_err(|end| (cycle, refused(end)))?;
-        ledger.verify(playhead.address()).map_err(|violation| (cycle, violation))?;
+        server = launch.try_start().map_err(|end| (cycle, refused(end)))?;
+        ledger.verify(server.address).map_err(|violation| (cycle, violation))?;
     }
     summary.log_bytes_on_disk = launch.log_bytes();
     println!("{} of {} titles were acknowledged at least once", ledger.rows_acknowledged(), USERS * TITLES);
@@ -91,7 +91,7 @@ fn faulty_binary(test: &str, variable: &str) -> Option<PathBuf> {
 /// Nothing is lost, and the log really rotated, drained and recycled meanwhile.
 fn check_kept(binary: &Path, count: usize) {
     let directory = tempfile::tempdir().unwrap();
-    let launch = Launch::embedded(binary, &directory.path().join("data"));
+    let launch = Launch::embedded(&directory.path().join("data")).of(binary);
     let summary = run(&launch, LOAD, count, seed()).unwrap_or_else(|(cycle, violation)| {
         panic!("in cycle {cycle}:\n{}", violation.0.join("\n"));
     });
@@ -122,14 +122,14 @@ fn killed_under_load_nothing_is_lost_or_invented() {
 
 #[test]
 fn control_a_store_that_keeps_nothing_is_caught() {
-    check_caught(|directory| Launch::embedded(&binary(), directory).in_memory());
+    check_caught(|directory| Launch::embedded(directory).with(&["--store", "memory"]));
 }
 
 #[test]
 fn control_acknowledging_before_the_commit_is_caught() {
     let test = "control_acknowledging_before_the_commit_is_caught";
     if let Some(binary) = faulty_binary(test, "PLAYHEAD_BIN_EARLY_ACK") {
-        check_caught(|directory| Launch::embedded(&binary, directory));
+        check_caught(|directory| Launch::embedded(directory).of(&binary));
     }
 }
 
@@ -145,6 +145,6 @@ fn a_power_cut_under_load_loses_and_invents_nothing() {
 fn control_leaving_out_the_sync_is_caught_by_a_power_cut() {
     let test = "control_leaving_out_the_sync_is_caught_by_a_power_cut";
     if let Some(binary) = faulty_binary(test, "PLAYHEAD_BIN_HELD_NO_SYNC") {
-        check_caught(|directory| Launch::embedded(&binary, directory));
+        check_caught(|directory| Launch::embedded(directory).of(&binary));
     }
 }

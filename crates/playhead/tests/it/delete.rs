@@ -1,8 +1,8 @@
 //! Forgetting a title and a user: gone, for good, and nobody else's. And over any sequence of calls, that two users are
 //! two users.
 
-use crate::client;
-use crate::harness::{Client, PROGRESS, Server, token};
+use crate::client::{Client, PATIENCE, PROGRESS, mint, token};
+use crate::process::{Launch, Server};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ fn rows(client: &mut Client, token: &str) -> Vec<(i64, f64)> {
 fn a_forgotten_title_is_gone_and_a_late_item_does_not_bring_it_back() {
     let directory = TempDir::new().unwrap();
     // On the embedded store: what is barred must be so after a restart too.
-    let mut server = Server::start(directory.path(), &["--dev"]);
+    let mut server = Launch::new(directory.path(), &["--dev"]).start();
     let (token, other) = (token(&directory, 7), token(&directory, 8));
     let mut client = server.connect();
     for movie in 1..=3 {
@@ -54,9 +54,9 @@ fn a_forgotten_title_is_gone_and_a_late_item_does_not_bring_it_back() {
     }
     assert_eq!(rows(&mut client, &token), [(1, 10.0), (3, 10.0)]);
     server.signal(rustix::process::Signal::TERM);
-    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(server.wait(PATIENCE).status.code(), Some(0));
 
-    let server = Server::start(directory.path(), &["--dev"]);
+    let server = Launch::new(directory.path(), &["--dev"]).start();
     let mut client = server.connect();
     assert_eq!(client.batch(&token, late(2, 5.0, 60_000)).status, 204);
     assert_eq!(rows(&mut client, &token), [(1, 10.0), (3, 10.0)]);
@@ -114,7 +114,7 @@ fn over_any_sequence_of_calls_neither_of_two_users_sees_or_changes_the_others_ro
     let directory = TempDir::new().unwrap();
     let server = Server::in_memory(&directory, &[]);
     let secret = std::fs::read_to_string(directory.path().join("dev-secret")).unwrap();
-    let token = |user: i64| client::token(secret.trim_end().as_bytes(), user);
+    let token = |user: i64| mint(secret.trim_end().as_bytes(), user);
     let next_user = Cell::new(1);
     let check = |calls: Vec<(bool, Call)>| {
         // New users for each sequence, whose positions tell whose they are.

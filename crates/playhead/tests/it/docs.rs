@@ -3,7 +3,8 @@
 //! A block of `sh` that is followed by a block of `http` is run by a shell, with `curl`, and its status and body are
 //! compared; times and cursors in kind only. Without `curl` nothing is run, and this says so.
 
-use crate::harness::{Server, token};
+use crate::client::token;
+use crate::process::Server;
 use serde_json::Value;
 use std::process::Command;
 use tempfile::TempDir;

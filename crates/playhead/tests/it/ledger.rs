@@ -8,11 +8,11 @@
 //!
 //! **What it leaves out.** Deletions, and devices that write one title at the same time: the engine's tests have them.
 
-use crate::client::{Answer, Connection, token};
-use crate::harness::PROGRESS;
+use crate::client::{Answer, Client, PROGRESS, dev_secret, mint};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,8 @@ pub(crate) struct Tally {
     pub(crate) reads: u64,
     /// Connections that ended.
     pub(crate) closed: u64,
+    /// From sending a heartbeat to its 204, at least.
+    pub(crate) fastest: Option<Duration>,
     /// Answers that must not be, in words.
     pub(crate) faults: Vec<String>,
 }
@@ -73,13 +75,15 @@ pub(crate) struct Tally {
 pub(crate) struct Violation(pub(crate) Vec<String>);
 
 impl Ledger {
-    /// An empty ledger of users, some at the edges of their range, with so many titles each.
-    pub(crate) fn new(users: usize, titles: usize, secret: &[u8], seed: u64) -> Self {
+    /// An empty ledger of users of the dev server over this directory, some at the edges of their range, with so many
+    /// titles each.
+    pub(crate) fn new(users: usize, titles: usize, directory: &Path, seed: u64) -> Self {
+        let secret = dev_secret(directory);
         let edges = [i64::MIN, i64::MAX, -1, 0];
         let ids = |count: usize| edges.into_iter().chain(1..).take(count).collect::<Vec<_>>();
         let mut rows = Vec::new();
         for user in ids(users) {
-            let bearer: Arc<str> = token(secret, user).into();
+            let bearer: Arc<str> = mint(&secret, user).into();
             for movie in ids(titles) {
                 let fraction = f64::from(u32::try_from(rows.len() % 64).unwrap()) / 64.0;
                 rows.push(Row { user, movie, fraction, bearer: Arc::clone(&bearer), sent: 0, acknowledged: 0 });
@@ -124,11 +128,11 @@ impl Ledger {
 
     /// Reads every row back, by title and in lists.
     pub(crate) fn verify(&mut self, address: SocketAddr) -> Result<(), Violation> {
-        let mut connection = Connection::open(address).expect("the server that is verified accepts");
+        let mut client = Client::to(address);
         let mut faults = Vec::new();
         let mut by_user: HashMap<i64, HashMap<String, String>> = HashMap::new();
         for row in &mut self.rows {
-            let answer = connection.get(&row.path(), &row.bearer).expect("the server that is verified answers");
+            let answer = client.get(&row.path(), Some(&*row.bearer));
             match row.check(&answer) {
                 Ok(number) => row.acknowledged = number,
                 Err(fault) => faults.push(fault),
@@ -140,8 +144,7 @@ impl Ledger {
         }
         let bearers: HashMap<i64, Arc<str>> = self.rows.iter().map(|row| (row.user, Arc::clone(&row.bearer))).collect();
         for (user, bearer) in bearers {
-            let answer = connection.get(&format!("{PROGRESS}?limit=100"), &bearer);
-            let answer = answer.expect("the server that is verified answers");
+            let answer = client.get(&format!("{PROGRESS}?limit=100"), Some(&*bearer));
             let points = by_user.remove(&user).unwrap_or_default();
             if let Err(fault) = check_list(&answer, &points) {
                 faults.push(format!("the list of user {user}: {fault}"));
@@ -165,6 +168,7 @@ impl Tally {
         self.unavailable += other.unavailable;
         self.reads += other.reads;
         self.closed += other.closed;
+        self.fastest = self.fastest.into_iter().chain(other.fastest).min();
         self.faults.extend(other.faults);
     }
 }
@@ -236,7 +240,7 @@ fn check_list(answer: &Answer, points: &HashMap<String, String>) -> Result<(), S
 
 /// A connection and the rows that it alone writes.
 struct Player<'a> {
-    connection: Connection,
+    client: Client,
     rows: &'a mut [Row],
     under_way: Option<UnderWay>,
     paused_until: Option<Instant>,
@@ -244,7 +248,8 @@ struct Player<'a> {
 
 /// The request that waits for its answer, by the place of its row.
 enum UnderWay {
-    Beat(usize),
+    /// Sent at this time.
+    Beat(usize, Instant),
     Read(usize),
 }
 
@@ -259,8 +264,8 @@ fn load_of_thread(
     let share = rows.len().div_ceil(load.connections);
     let mut players = Vec::new();
     for rows in rows.chunks_mut(share) {
-        match Connection::open(address) {
-            Ok(connection) => players.push(Player { connection, rows, under_way: None, paused_until: None }),
+        match Client::try_to(address) {
+            Ok(client) => players.push(Player { client, rows, under_way: None, paused_until: None }),
             Err(_) => tally.closed += 1,
         }
     }
@@ -285,22 +290,23 @@ impl Player<'_> {
         let bearer = Arc::clone(&row.bearer);
         if reads && rng.u32(..BEATS_PER_READ) == 0 {
             self.under_way = Some(UnderWay::Read(place));
-            self.connection.send_get(&row.path(), &bearer)
+            self.client.send_get(&row.path(), &bearer)
         } else {
-            self.under_way = Some(UnderWay::Beat(place));
+            self.under_way = Some(UnderWay::Beat(place, Instant::now()));
             let body = row.beat();
-            self.connection.send_post(PROGRESS, &bearer, &body)
+            self.client.send_beat(&bearer, body)
         }
     }
 
     fn receive(&mut self, tally: &mut Tally) -> std::io::Result<()> {
         let Some(under_way) = self.under_way.take() else { return Ok(()) };
-        let answer = self.connection.receive()?;
+        let answer = self.client.receive()?;
         match (under_way, answer.status) {
-            (UnderWay::Beat(place), 204) => {
+            (UnderWay::Beat(place, sent_at), 204) => {
                 let row = &mut self.rows[place];
                 row.acknowledged = row.sent;
                 tally.acknowledged += 1;
+                tally.fastest = tally.fastest.into_iter().chain([sent_at.elapsed()]).min();
             }
             (_, 503) => {
                 tally.unavailable += 1;
@@ -312,7 +318,7 @@ impl Player<'_> {
                     tally.faults.push(format!("while the server ran, {fault}"));
                 }
             }
-            (UnderWay::Beat(_), status) => tally.faults.push(format!("a heartbeat was answered with {status}")),
+            (UnderWay::Beat(..), status) => tally.faults.push(format!("a heartbeat was answered with {status}")),
             (UnderWay::Read(_), status) => tally.faults.push(format!("a read was answered with {status}")),
         }
         Ok(())
@@ -335,7 +341,7 @@ mod tests {
 
     fn read(state: &str, position: f64) -> Answer {
         let body = serde_json::json!({"movie_id": "2", "state": state, "position_seconds": position}).to_string();
-        Answer { status: 200, body: body.into_bytes() }
+        Answer { status: 200, headers: Vec::new(), body }
     }
 
     #[test]
@@ -348,7 +354,7 @@ mod tests {
             (row(5, 0), read("none", 0.0), Ok(0)),
             (row(5, 3), read("in_progress", 6.125), Err("invented")),
             (row(5, 3), read("in_progress", 4.25), Err("invented")),
-            (row(5, 3), Answer { status: 503, body: Vec::new() }, Err("503")),
+            (row(5, 3), Answer { status: 503, ..read("none", 0.0) }, Err("503")),
         ];
         for (row, answer, expected) in cases {
             match (row.check(&answer), expected) {
@@ -364,7 +370,7 @@ mod tests {
         let item = |movie: &str, time: &str| serde_json::json!({"movie_id": movie, "updated_at": time});
         let page = |items: &[Value]| {
             let body = serde_json::json!({"items": items, "next_cursor": null}).to_string();
-            Answer { status: 200, body: body.into_bytes() }
+            Answer { status: 200, headers: Vec::new(), body }
         };
         let (older, newer) = (item("1", "2026-01-01T00:00:00.000001Z"), item("2", "2026-01-01T00:00:00.000002Z"));
         let points: HashMap<_, _> = [("1".to_owned(), older.to_string()), ("2".to_owned(), newer.to_string())].into();

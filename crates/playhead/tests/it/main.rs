@@ -1,34 +1,43 @@
 //! The real binary over real sockets.
 //!
-//! - [`harness`]: starts servers and speaks HTTP to them;
+//! - [`process`]: starts it, any build of it, and ends it; [`client`]: speaks HTTP to it;
 //! - [`api`]: what works, and what each answer looks like;
 //! - [`bad_input`]: what does not, by tables: framing, size, slowness, paths, queries, bodies, tokens, overload;
 //! - [`batch`]: what a player that was offline sends; times, sizes, all or nothing;
 //! - [`cors`]: what browsers are told;
 //! - [`delete`]: forgetting a title and a user; nobody reaches another user's rows;
 //! - [`docs`]: the examples of docs/API.md;
-//! - [`startup`]: flags, files, signals and exit codes.
+//! - [`startup`]: flags, files, signals and exit codes;
+//! - [`data_dir`]: directories that it must not start on; [`check`]: what `playhead check` finds and mends;
+//!   [`store`]: a store of known contents for both, and ways to damage it.
 //!
-//! What a 204 promises, whatever ends the server:
+//! What a 204 promises, whatever befalls the server:
 //!
-//! - [`process`], [`client`], [`ledger`]: any build of the binary, ended in any way; a load, and what it remembers;
+//! - [`ledger`]: a load, and what it remembers;
+//! - [`order`]: one heartbeat's system calls; [`trace`]: who sees and bends them;
 //! - [`crash`]: killed, and cut from its power, under load;
-//! - [`restart`]: told to stop, and started twice;
-//! - [`disk_faults`]: its disk fails.
+//! - [`restart`]: told to stop, and paused;
+//! - [`disk_faults`]: its disk fails, is slow, or is full;
+//! - [`descriptors`]: more clients than it may have sockets.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test, as the test itself does")]
 
 mod api;
 mod bad_input;
 mod batch;
+mod check;
 mod client;
 mod cors;
 mod crash;
+mod data_dir;
 mod delete;
+mod descriptors;
 mod disk_faults;
 mod docs;
-mod harness;
 mod ledger;
+mod order;
 mod process;
 mod restart;
 mod startup;
+mod store;
+mod trace;

@@ -1,7 +1,12 @@
-//! The real binary in a directory of its own: started on free ports, told what to do, killed.
+//! The real binary: run to its end, or started as a server in a directory of its own, told what to do, and killed.
+//!
+//! A [`Launch`] says how a server is started, any build of it and under any other program; a [`Server`] runs on free
+//! ports and is killed, by its id, when it is dropped. Nothing here sleeps to wait: reads have deadlines, and
+//! [`eventually`] polls.
 
-use crate::client::{Answer, Connection};
+use crate::client::{Client, PATIENCE};
 use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -9,42 +14,100 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+use tempfile::{NamedTempFile, TempDir};
 
 /// How long a start may take, recovery included, in a build that is not optimised, on a machine that is busy.
 const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Between two looks at what is waited for.
+const POLL: Duration = Duration::from_millis(5);
 
 /// The binary of this build.
 pub(crate) fn binary() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_playhead"))
 }
 
+/// A command, with nothing of this process's environment that would change the binary under test.
+fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PLAYHEAD_")) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The binary under test with these arguments.
+pub(crate) fn playhead(arguments: &[&str]) -> Command {
+    let mut command = command(binary());
+    command.args(arguments);
+    command
+}
+
+/// What a command that ended by itself said.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(arguments: &[&str]) -> Ended {
+    let output = playhead(arguments).output().unwrap();
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
 /// How a server is started.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
     binary: PathBuf,
-    directory: PathBuf,
+    /// Its data directory.
+    pub(crate) directory: PathBuf,
     /// A program that starts the binary, and its arguments.
     wrapper: Vec<String>,
     flags: Vec<String>,
 }
 
 impl Launch {
-    /// `serve --dev` on the embedded store in this directory, on free ports. 128 KiB of log freeze the memtable, so that
-    /// each second of load rotates, drains and recycles.
-    pub(crate) fn embedded(binary: &Path, directory: &Path) -> Self {
-        let flags = ["--segment-bytes", "65536", "--freeze-bytes", "131072", "--memtable-bytes", "1048576"];
-        let disk = ["--disk-reserve-bytes", "1048576", "--block-cache-bytes", "4194304"];
-        Self {
-            binary: binary.to_owned(),
-            directory: directory.to_owned(),
-            wrapper: Vec::new(),
-            flags: flags.into_iter().chain(disk).map(str::to_owned).collect(),
-        }
+    /// `serve` with these flags over this directory, on free ports.
+    pub(crate) fn new(directory: &Path, flags: &[&str]) -> Self {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self { binary: binary(), directory: directory.to_owned(), wrapper: Vec::new(), flags }
     }
 
-    /// The same on a store that keeps nothing across a kill.
-    pub(crate) fn in_memory(mut self) -> Self {
-        self.flags.extend(["--store".to_owned(), "memory".to_owned()]);
+    /// `serve --dev` on the embedded store. 128 KiB of log freeze the memtable, so that each second of load rotates,
+    /// drains and recycles.
+    pub(crate) fn embedded(directory: &Path) -> Self {
+        let sizes = ["--segment-bytes", "65536", "--freeze-bytes", "131072", "--memtable-bytes", "1048576"];
+        let disk = ["--disk-reserve-bytes", "1048576", "--block-cache-bytes", "4194304"];
+        Self::new(directory, &[&["--dev"][..], &sizes, &disk].concat())
+    }
+
+    /// The same with another build of the binary.
+    pub(crate) fn of(mut self, binary: &Path) -> Self {
+        binary.clone_into(&mut self.binary);
+        self
+    }
+
+    /// The same with these flags instead of those of the same names, or besides.
+    pub(crate) fn with(mut self, flags: &[&str]) -> Self {
+        for pair in flags.chunks(2) {
+            if let Some(at) = self.flags.iter().position(|flag| flag == pair[0]) {
+                self.flags.drain(at..at + pair.len());
+            }
+            self.flags.extend(pair.iter().map(|word| (*word).to_owned()));
+        }
+        self
+    }
+
+    /// The same over another directory.
+    pub(crate) fn at(mut self, directory: &Path) -> Self {
+        directory.clone_into(&mut self.directory);
         self
     }
 
@@ -55,80 +118,81 @@ impl Launch {
     }
 
     /// Starts it and waits until it is ready.
-    pub(crate) fn start(&self) -> Playhead {
+    pub(crate) fn start(&self) -> Server {
         match self.try_start() {
-            Ok(playhead) => playhead,
+            Ok(server) => server,
             Err(end) => panic!("the server did not start: {:?}\n{}", end.status, end.stderr),
         }
     }
 
     /// Starts it and waits until it is ready or has ended.
-    pub(crate) fn try_start(&self) -> Result<Playhead, End> {
-        let (program, arguments) = match self.wrapper.split_first() {
-            Some((program, arguments)) => (PathBuf::from(program), arguments),
-            None => (self.binary.clone(), [].as_slice()),
-        };
-        let mut command = Command::new(program);
-        command.args(arguments);
-        if !self.wrapper.is_empty() {
-            command.arg(&self.binary);
-        }
-        // Nothing of this process's environment may change what is started.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PLAYHEAD_")) {
-            command.env_remove(name);
-        }
+    pub(crate) fn try_start(&self) -> Result<Server, End> {
+        let words: Vec<&OsStr> = self.wrapper.iter().map(OsStr::new).chain([self.binary.as_os_str()]).collect();
         // Each start has a file of its own for what it says.
-        let stderr = tempfile::NamedTempFile::new().unwrap();
-        let mut child = command
-            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
+        let stderr = NamedTempFile::new().unwrap();
+        let mut child = command(words[0])
+            .args(&words[1..])
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(&self.directory)
             .args(&self.flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
             .stderr(Stdio::from(File::create(stderr.path()).unwrap()))
             .spawn()
             .unwrap();
         let lines = lines_of(&mut child);
-        let mut starting = Playhead { child, address: None, admin: None, stderr, lines };
+        // Where it listens is known once it has said so.
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut server = Server { child, address: nowhere, admin: nowhere, stderr, lines };
         let deadline = Instant::now() + START_DEADLINE;
-        while starting.admin.is_none() {
-            match starting.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => starting.take_line(&line),
-                Err(RecvTimeoutError::Disconnected) => return Err(starting.wait(START_DEADLINE)),
-                Err(RecvTimeoutError::Timeout) => panic!("not ready in time\n{}", starting.talk()),
+        while server.admin == nowhere {
+            match server.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => server.take_line(&line),
+                Err(RecvTimeoutError::Disconnected) => return Err(server.wait(START_DEADLINE)),
+                Err(RecvTimeoutError::Timeout) => panic!("not ready in time\n{}", server.talk()),
             }
         }
-        Ok(starting)
+        Ok(server)
+    }
+
+    /// The log's directory.
+    pub(crate) fn log_directory(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    /// The log's segments, oldest first; none if it is gone.
+    pub(crate) fn segments(&self) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(self.log_directory()).into_iter().flatten().map(|file| file.unwrap().path());
+        let mut segments: Vec<_> = files.filter(|file| file.extension().is_some_and(|end| end == "log")).collect();
+        segments.sort();
+        segments
     }
 
     /// Bytes of the log's files.
     pub(crate) fn log_bytes(&self) -> u64 {
-        let files = std::fs::read_dir(self.directory.join("log")).unwrap();
+        let files = std::fs::read_dir(self.log_directory()).unwrap();
         files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
-    }
-
-    /// The secret that `--dev` has made.
-    pub(crate) fn secret(&self) -> Vec<u8> {
-        let text = std::fs::read_to_string(self.directory.join("dev-secret")).unwrap();
-        text.trim_end().as_bytes().to_vec()
     }
 }
 
 /// A running server; killed when dropped.
-pub(crate) struct Playhead {
+pub(crate) struct Server {
     child: Child,
-    address: Option<SocketAddr>,
-    admin: Option<SocketAddr>,
-    stderr: tempfile::NamedTempFile,
+    /// Where viewers connect.
+    pub(crate) address: SocketAddr,
+    /// Where operators connect.
+    pub(crate) admin: SocketAddr,
+    stderr: NamedTempFile,
+    /// Lines of stdout, as they come.
     lines: Receiver<String>,
 }
 
 /// A server that has ended.
+#[derive(Debug)]
 pub(crate) struct End {
     pub(crate) status: ExitStatus,
     pub(crate) stderr: String,
 }
 
+/// Reads lines on a thread of its own, so that a full pipe never holds up the server.
 fn lines_of(child: &mut Child) -> Receiver<String> {
     let stdout = BufReader::new(child.stdout.take().unwrap());
     let (sender, lines) = channel();
@@ -136,36 +200,40 @@ fn lines_of(child: &mut Child) -> Receiver<String> {
     lines
 }
 
-impl Playhead {
+impl Server {
+    /// Starts `serve --dev --store memory` over this directory, with these flags besides.
+    pub(crate) fn in_memory(directory: &TempDir, flags: &[&str]) -> Self {
+        Launch::new(directory.path(), &[&["--dev", "--store", "memory"], flags].concat()).start()
+    }
+
     fn take_line(&mut self, line: &str) {
-        let address = |prefix: &str| line.strip_prefix(prefix).map(|address| address.parse().unwrap());
-        self.address = self.address.or_else(|| address("listening on http://"));
-        self.admin = self.admin.or_else(|| address("admin on http://"));
+        if let Some(address) = line.strip_prefix("listening on http://") {
+            self.address = address.parse().unwrap();
+        } else if let Some(address) = line.strip_prefix("admin on http://") {
+            self.admin = address.parse().unwrap();
+        }
     }
 
-    /// Where viewers connect.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address.expect("a started server has said where it listens")
+    /// What is printed below the addresses, up to this many lines.
+    pub(crate) fn printed_lines(&self, count: usize) -> Vec<String> {
+        (0..count).map_while(|_| self.lines.recv_timeout(PATIENCE).ok()).collect()
     }
 
-    /// The page for operators.
-    pub(crate) fn operations(&self, path: &str) -> Answer {
-        let admin = self.admin.expect("a started server has said where its operators connect");
-        Connection::open(admin)
-            .and_then(|mut connection| connection.get(path, ""))
-            .expect("the operators' page answers")
+    /// A new connection.
+    pub(crate) fn connect(&self) -> Client {
+        Client::to(self.address)
     }
 
-    /// The value of a metric without labels; 0 if it is not there.
+    /// One metric's value, labels included in its name as they are printed; 0 if it is not there.
     pub(crate) fn metric(&self, name: &str) -> u64 {
-        let page = self.operations("/metrics").text();
-        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-        value.unwrap_or(0)
+        let page = Client::to(self.admin).get("/metrics", None).body;
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().unwrap())
     }
 
+    /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
-        kill_process(id, signal).unwrap();
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// SIGKILL, and its end.
@@ -175,26 +243,31 @@ impl Playhead {
     }
 
     /// Waits for its end.
-    pub(crate) fn wait(mut self, deadline: Duration) -> End {
-        let deadline = Instant::now() + deadline;
+    pub(crate) fn wait(&mut self, patience: Duration) -> End {
+        let deadline = Instant::now() + patience;
         // Its stdout ends when it does: nothing to poll for until then.
         while self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return End { status, stderr: self.talk() };
             }
-            std::thread::yield_now();
+            wait_for(POLL);
         }
         panic!("the server has not ended in time\n{}", self.talk());
     }
 
-    /// What it has said on stderr.
+    /// What it has said on stderr so far.
     pub(crate) fn talk(&self) -> String {
         std::fs::read_to_string(self.stderr.path()).unwrap()
     }
+
+    /// Waits for a line on stderr that contains this.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        eventually(&format!("a line says {text:?}"), || self.talk().lines().any(|line| line.contains(text)));
+    }
 }
 
-impl Drop for Playhead {
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -216,7 +289,21 @@ pub(crate) fn seed() -> u64 {
     seed
 }
 
-/// Waits for this long, or until what else is waited for ends the wait.
+/// Polls until it is so.
+pub(crate) fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    within(PATIENCE, what, is_so);
+}
+
+/// Polls until it is so, for so long.
+pub(crate) fn within(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within {patience:?}: {what}");
+        wait_for(POLL);
+    }
+}
+
+/// Lets this much time pass: for a fault that lasts, and between two looks of a poll.
 pub(crate) fn wait_for(delay: Duration) {
     // A channel on which nothing is ever sent: the delay is the point here, not an event.
     let (_sender, nothing) = channel::<()>();

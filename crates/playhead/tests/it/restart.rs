@@ -1,16 +1,20 @@
-//! Ends that are asked for: SIGTERM idle and under load, and a second server on one directory.
+//! Ends that are asked for, SIGTERM idle and under load; a pause, and a clock that jumps back.
 
-use crate::client::{Connection, token};
-use crate::harness::PROGRESS;
+use crate::client::{Client, PROGRESS, beat, token};
 use crate::ledger::{Ledger, Load};
-use crate::process::{Launch, binary, seed, wait_for};
+use crate::process::{Launch, seed, wait_for, within};
+use crate::store::date_ahead;
 use rustix::process::Signal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const LOAD: Load = Load { threads: 2, connections: 8, reads: true };
 
 /// By when a server that was told to stop must have ended.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Longer than the watchdog would wait, if it went by the time that has passed.
+const PAUSE: Duration = Duration::from_secs(12);
 
 struct Fixture {
     _directory: tempfile::TempDir,
@@ -19,38 +23,38 @@ struct Fixture {
 
 fn fixture() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
-    let launch = Launch::embedded(&binary(), &directory.path().join("data"));
+    let launch = Launch::embedded(&directory.path().join("data"));
     Fixture { _directory: directory, launch }
 }
 
 #[test]
 fn what_was_kept_is_there_after_every_restart() {
     let Fixture { launch, _directory } = fixture();
-    let mut playhead = launch.start();
-    let mut ledger = Ledger::new(10, 10, &launch.secret(), seed());
+    let mut server = launch.start();
+    let mut ledger = Ledger::new(10, 10, &launch.directory, seed());
     for _ in 0..3 {
         let end = Instant::now() + Duration::from_millis(300);
-        let (tally, ()) = ledger.load(playhead.address(), LOAD, || Instant::now() >= end, || ());
+        let (tally, ()) = ledger.load(server.address, LOAD, || Instant::now() >= end, || ());
         assert_eq!((tally.faults, tally.closed), (Vec::new(), 0));
         assert!(tally.acknowledged > 0);
-        ledger.verify(playhead.address()).unwrap();
-        playhead.signal(Signal::TERM);
-        let end = playhead.wait(STOP_DEADLINE);
+        ledger.verify(server.address).unwrap();
+        server.signal(Signal::TERM);
+        let end = server.wait(STOP_DEADLINE);
         assert_eq!(end.status.code(), Some(0), "{}", end.stderr);
-        playhead = launch.start();
-        ledger.verify(playhead.address()).unwrap();
+        server = launch.start();
+        ledger.verify(server.address).unwrap();
     }
 }
 
 #[test]
 fn told_to_stop_under_load_it_answers_204_or_503_or_closes() {
     let Fixture { launch, _directory } = fixture();
-    let playhead = launch.start();
-    let mut ledger = Ledger::new(20, 10, &launch.secret(), seed());
+    let mut server = launch.start();
+    let mut ledger = Ledger::new(20, 10, &launch.directory, seed());
     // A client that never finishes its request must not keep the server.
-    let mut stuck = Connection::open(playhead.address()).unwrap();
-    stuck.send_unfinished().unwrap();
-    let address = playhead.address();
+    let mut stuck = server.connect();
+    stuck.send(format!("POST {PROGRESS} HTTP/1.1\r\nHost: test\r\nContent-Length: 40\r\n\r\n{{"));
+    let address = server.address;
     let (tally, end) = ledger.load(
         address,
         LOAD,
@@ -58,8 +62,8 @@ fn told_to_stop_under_load_it_answers_204_or_503_or_closes() {
         || {
             wait_for(Duration::from_millis(400));
             let told = Instant::now();
-            playhead.signal(Signal::TERM);
-            let end = playhead.wait(STOP_DEADLINE + Duration::from_secs(5));
+            server.signal(Signal::TERM);
+            let end = server.wait(STOP_DEADLINE + Duration::from_secs(5));
             println!("ended {:?} after SIGTERM", told.elapsed());
             assert!(told.elapsed() <= STOP_DEADLINE + Duration::from_millis(500), "ended after {:?}", told.elapsed());
             end
@@ -68,22 +72,69 @@ fn told_to_stop_under_load_it_answers_204_or_503_or_closes() {
     assert_eq!(end.status.code(), Some(0), "{}", end.stderr);
     assert_eq!(tally.faults, Vec::<String>::new());
     assert!(tally.acknowledged > 0);
-    let playhead = launch.start();
-    ledger.verify(playhead.address()).unwrap();
+    let server = launch.start();
+    ledger.verify(server.address).unwrap();
 }
 
 #[test]
-fn a_second_server_on_one_directory_is_refused_and_the_first_goes_on() {
+fn paused_and_let_go_it_serves_on_and_has_lost_nothing() {
     let Fixture { launch, _directory } = fixture();
-    let playhead = launch.start();
-    let Err(end) = launch.try_start() else { panic!("two servers have one directory") };
-    assert_eq!(end.status.code(), Some(1), "{}", end.stderr);
-    let lines: Vec<_> = end.stderr.lines().collect();
-    assert!(matches!(lines[..], [line] if line.starts_with("error: ")), "not one clear line:\n{}", end.stderr);
-    let bearer = token(&launch.secret(), 7);
-    let mut connection = Connection::open(playhead.address()).unwrap();
-    let beat = r#"{"movie_id": 1, "position_seconds": 2.5}"#;
-    assert_eq!(connection.post(PROGRESS, &bearer, beat).unwrap().status, 204);
-    let bookmark = connection.get(&format!("{PROGRESS}/1"), &bearer).unwrap().json();
-    assert_eq!(bookmark["position_seconds"], 2.5);
+    let mut server = launch.start();
+    let mut ledger = Ledger::new(20, 10, &launch.directory, seed());
+    let is_over = AtomicBool::new(false);
+    let records = || server.metric("playhead_store_records_total");
+    let (tally, ()) = ledger.load(
+        server.address,
+        LOAD,
+        || is_over.load(Ordering::Relaxed),
+        || {
+            wait_for(Duration::from_millis(300));
+            server.signal(Signal::STOP);
+            wait_for(PAUSE);
+            server.signal(Signal::CONT);
+            let before = records();
+            within(Duration::from_secs(10), "the same clients are served again", || records() > before + 100);
+            is_over.store(true, Ordering::Relaxed);
+        },
+    );
+    println!("{tally:?}");
+    assert_eq!(tally.faults, Vec::<String>::new());
+    let end = Instant::now() + Duration::from_millis(300);
+    let (tally, ()) = ledger.load(server.address, LOAD, || Instant::now() >= end, || ());
+    assert_eq!((tally.faults, tally.closed, tally.unavailable), (Vec::new(), 0, 0));
+    ledger.verify(server.address).unwrap();
+    assert!(!server.talk().contains("ERROR"), "{}", server.talk());
+    server.kill();
+    server = launch.start();
+    ledger.verify(server.address).unwrap();
+}
+
+#[test]
+fn a_clock_that_has_jumped_back_leaves_the_newest_write_the_newest() {
+    let Fixture { launch, _directory } = fixture();
+    let server = launch.start();
+    let bearer = token(&launch.directory, 7);
+    assert_eq!(server.connect().beat(&bearer, beat(1, 10)).status, 204);
+    server.kill();
+    date_ahead(&launch.segments().pop().unwrap(), Duration::from_secs(600));
+
+    let server = launch.start();
+    let ready = Client::to(server.admin).get("/readyz", None);
+    assert!(ready.status == 200 && ready.json()["status"] == "degraded", "{ready:?}");
+    let mut client = server.connect();
+    let time = |client: &mut Client, movie: i64, position: f64| {
+        let bookmark = client.get(&format!("{PROGRESS}/{movie}"), Some(&bearer)).json();
+        assert_eq!(bookmark["position_seconds"], position, "{bookmark}");
+        bookmark["updated_at"].as_str().unwrap().to_owned()
+    };
+    let before = time(&mut client, 1, 10.0);
+    assert_eq!(client.beat(&bearer, beat(1, 5)).status, 204);
+    assert_eq!(client.beat(&bearer, beat(2, 3)).status, 204);
+    let (overwritten, another) = (time(&mut client, 1, 5.0), time(&mut client, 2, 3.0));
+    assert!(before < overwritten && overwritten < another, "{before}, {overwritten}, {another}");
+    server.kill();
+
+    let server = launch.start();
+    let mut client = server.connect();
+    assert_eq!((time(&mut client, 1, 5.0), time(&mut client, 2, 3.0)), (overwritten, another));
 }

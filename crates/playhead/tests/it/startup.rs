@@ -1,6 +1,7 @@
 //! Flags, files, signals and exit codes.
 
-use crate::harness::{PROGRESS, Server, playhead, run, token};
+use crate::client::{PATIENCE, PROGRESS, token};
+use crate::process::{Launch, Server, playhead, run};
 use rustix::process::Signal;
 use std::fs;
 use std::net::TcpListener;
@@ -77,10 +78,10 @@ fn the_dev_secret_is_made_once_and_only_its_owner_may_read_it() {
     let parent = TempDir::new().unwrap();
     let directory = parent.path().join("a/b");
     let file = directory.join("dev-secret");
-    drop(Server::start(&directory, &["--dev", "--store", "memory"]));
+    drop(Launch::new(&directory, &["--dev", "--store", "memory"]).start());
     let secret = fs::read(&file).unwrap();
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    drop(Server::start(&directory, &["--dev", "--store", "memory"]));
+    drop(Launch::new(&directory, &["--dev", "--store", "memory"]).start());
     assert_eq!(fs::read(&file).unwrap(), secret);
     assert!(secret.len() >= 64);
 }
@@ -88,7 +89,7 @@ fn the_dev_secret_is_made_once_and_only_its_owner_may_read_it() {
 #[test]
 fn the_printed_lines_work_as_pasted() {
     let directory = TempDir::new().unwrap();
-    let mut server = Server::in_memory(&directory, &[]);
+    let server = Server::in_memory(&directory, &[]);
     let lines = server.printed_lines(8);
     let token = lines[0].rsplit(' ').next().unwrap();
     assert_eq!(server.connect().get(PROGRESS, Some(token)).status, 200);
@@ -116,7 +117,7 @@ fn a_secret_file_with_issuer_audience_and_claim_takes_the_tokens_made_for_it() {
     let mint = |flags: &[&str]| run(&[&["token", "--user", "-5"], flags].concat()).stdout.trim_end().to_owned();
     let good = mint(&[&key[..], &claims].concat());
     let bare = mint(&key);
-    let server = Server::start(directory.path(), &[&["--dev", "--store", "memory"][..], &claims].concat());
+    let server = Server::in_memory(&directory, &claims);
     // The dev secret is another one.
     assert_eq!(server.connect().get(PROGRESS, Some(&good)).status, 401);
     let data = directory.path().to_str().unwrap();
@@ -170,14 +171,14 @@ fn either_signal_closes_down_and_a_second_ends_at_once() {
         let mut server = Server::in_memory(&directory, &[]);
         let _idle = server.connect();
         server.signal(signal);
-        assert_eq!(server.wait().code(), Some(0));
+        assert_eq!(server.wait(PATIENCE).status.code(), Some(0));
     }
     let directory = TempDir::new().unwrap();
     let mut server = Server::in_memory(&directory, &["--shutdown-delay", "1h"]);
     server.signal(Signal::TERM);
     server.wait_for_log("told to stop: closing down");
     server.signal(Signal::INT);
-    assert_eq!(server.wait().code(), Some(1));
+    assert_eq!(server.wait(PATIENCE).status.code(), Some(1));
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn a_stuck_client_does_not_hold_up_the_end_past_the_deadline() {
     assert_eq!(client.get("/", None).status, 404);
     let begun = std::time::Instant::now();
     server.signal(Signal::TERM);
-    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(server.wait(PATIENCE).status.code(), Some(0));
     let time = begun.elapsed();
     assert!(time >= std::time::Duration::from_millis(900) && time.as_secs() < 8, "{time:?}");
 }
@@ -200,11 +201,11 @@ fn logs_are_json_lines_where_no_terminal_is() {
     let directory = TempDir::new().unwrap();
     let mut server = Server::in_memory(&directory, &[]);
     server.signal(Signal::TERM);
-    assert_eq!(server.wait().code(), Some(0));
-    let log = server.log();
+    assert_eq!(server.wait(PATIENCE).status.code(), Some(0));
+    let log = server.talk();
     assert!(!log.is_empty());
-    for line in log {
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    for line in log.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!(line["level"].is_string() && line["message"].is_string(), "{line}");
     }
 }

@@ -1,8 +1,9 @@
 //! `playhead check`: reads all of a stopped store and says what is wrong; with repair, goes on without what is lost.
 //!
-//! **The promise.** Without repair nothing is changed. Repair keeps every whole record that the log still has, also
-//! those behind a hole, brings them into the base, and moves the log's old segments into a directory `damaged-…`
-//! beside it: nothing is deleted. It mends the log only; a damaged base needs a backup.
+//! **The promise.** Without repair nothing is changed, but for files that the base has done with and removes whenever
+//! it is opened. Repair keeps every whole record that the log still has, also those behind a hole, brings them into the
+//! base, and moves the log's old segments into a directory `damaged-…` beside it: nothing is deleted. It mends the log
+//! only; a damaged base needs a backup.
 
 use super::base::{Base, Mark};
 use super::disk::{Disk, OsDisk};
@@ -51,8 +52,14 @@ pub fn check(
         return Err(OpenError::NoStore(directory.clone()));
     }
     let _lock = lock_directory(directory)?;
-    let disk = OsDisk::create_directory(&places.log).map_err(|source| places.log_error(source))?;
     let mut report = Report::default();
+    // A log that is gone is a loss to report; what is reported is changed by a repair only.
+    let disk = if repair || is_there(&places.log) {
+        Some(OsDisk::create_directory(&places.log).map_err(|source| places.log_error(source))?)
+    } else {
+        report.problems.push(format!("the log {} is missing", places.log.display()));
+        None
+    };
     let base = if is_there(&places.base) {
         let opened = Base::open(&places.base, &options.base_options(&clock));
         Some(opened.map_err(|error| places.base_error(&error))?)
@@ -68,9 +75,9 @@ pub fn check(
             table.apply(record);
         }
     };
-    let recovered = recovery::recover(&disk, mark.as_ref(), OnLoss::GoOn, replay);
-    let recovered = match recovered {
-        Ok(recovered) => recovered,
+    let recovered = disk.as_ref().map(|disk| recovery::recover(disk, mark.as_ref(), OnLoss::GoOn, replay));
+    let recovered = match recovered.transpose() {
+        Ok(recovered) => recovered.flatten(),
         Err(RecoveryError::Lost(loss)) => {
             report.problems.push(RecoveryError::Lost(loss).to_string());
             None
@@ -90,11 +97,11 @@ pub fn check(
                 report.rows = contents.rows;
                 report.barriers = contents.barriers;
             }
-            Err(error) => report.problems.push(super::chain(&error)),
+            Err(error) => report.problems.push(format!("in {}: {}", places.base.display(), super::chain(&error))),
         }
     }
-    match (base, recovered) {
-        (Some(base), Some(recovered)) if repair && !recovered.losses.is_empty() => {
+    match (base, disk, recovered) {
+        (Some(base), Some(disk), Some(recovered)) if repair && !recovered.losses.is_empty() => {
             let aside = set_aside(directory, &disk, &clock)?;
             restart_log(&base, disk, &table, recovered, options, &clock, &places)?;
             report.set_aside = Some(aside);
