@@ -1,7 +1,7 @@
 //! More clients than the process may have sockets: connections are turned away, and the store never goes without.
 
 use crate::client::{Client, PROGRESS, beat, token};
-use crate::process::{Launch, within};
+use crate::process::{Launch, eventually, within};
 use std::time::Duration;
 
 const USER: i64 = 3;
@@ -22,8 +22,12 @@ fn out_of_descriptors_the_store_goes_on_and_so_does_accepting() {
     let mut crowd: Vec<_> = (0..400).map(|_| Client::to(server.address)).collect();
     assert!(crowd.last_mut().unwrap().is_closed(), "400 sockets were accepted under a limit of 256");
     for number in 2..=BEATS {
-        let answer = first.beat(&bearer, beat(1, number));
-        assert_eq!(answer.status, 204, "heartbeat {number} of a client that was there first: {answer:?}");
+        // So small a memtable may be full before the one before it is drained: that is over soon, and says so.
+        eventually("the client that was there first is served", || {
+            let answer = first.beat(&bearer, beat(1, number));
+            assert!(answer.status == 204 || answer.slug() == "overloaded", "heartbeat {number}: {answer:?}");
+            answer.status == 204
+        });
     }
     drop(crowd);
     within(Duration::from_secs(2), "a new client is served", || {
