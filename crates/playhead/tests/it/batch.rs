@@ -3,7 +3,7 @@
 //! Every refusal is also checked to have changed nothing and to come within a second.
 
 use crate::client::{Answer, BATCH, Client, PROGRESS, token};
-use crate::process::Server;
+use crate::process::{Server, eventually};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -248,4 +248,34 @@ fn a_batch_whose_body_trickles_is_408_in_time() {
     assert!(client.is_closed());
     assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
     assert_eq!(scene.list()["items"], json!([]));
+}
+
+#[test]
+fn past_the_bound_of_batches_one_is_shed_before_its_token_is_looked_at() {
+    let scene = Scene::new(&["--workers", "1"]);
+    let body = batch(NOON, &[item(1, 1.0, NOON)]);
+    let (first, rest) = body.split_at(10);
+    let head = format!(
+        "POST {BATCH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{first}",
+        scene.token,
+        body.len()
+    );
+    // Batches whose bodies are under way hold all places: as many as 32 MiB allow.
+    let mut holders: Vec<_> = (0..256).map(|_| scene.server.connect()).collect();
+    for holder in &mut holders {
+        holder.send(&head);
+    }
+    let mut client = scene.server.connect();
+    eventually("all places are taken", || client.batch(&scene.token, &body).status == 503);
+    let shed = client.request("POST", BATCH, &[], Some(b"no token and no JSON"));
+    assert_eq!((shed.slug().as_str(), shed.header("retry-after")), ("overloaded", Some("4")));
+    // Heartbeats and reads go on, and with a place free so do batches.
+    assert_eq!(client.beat(&scene.token, r#"{"movie_id":2,"position_seconds":1}"#).status, 204);
+    assert_eq!(client.get(PROGRESS, Some(&scene.token)).status, 200);
+    for holder in &mut holders {
+        holder.send(rest);
+        assert_eq!(holder.answer().status, 204);
+    }
+    assert_eq!(client.batch(&scene.token, &body).status, 204);
 }
