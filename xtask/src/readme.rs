@@ -290,7 +290,8 @@ mod tests {
     fn start(script: &str) -> Result<Server> {
         let fresh = tempfile::tempdir().unwrap();
         let place = Place { directory: fresh.path(), target: fresh.path(), curl: fresh.path() };
-        let script = format!("bash -c '{script}' server");
+        // Whoever runs the tests in the background has SIGINT ignored, which a shell could not undo.
+        let script = format!("env --default-signal=INT bash -c '{script}' server");
         Server::start(&place, &script, Deadline::after(Duration::from_secs(20)))
     }
 

@@ -265,7 +265,7 @@ fn each_flaw_is_found_by_the_case_made_for_it() {
         (Flaw::SplitsWholeGroups, "every write of a large group is settled"),
         (Flaw::SettlesAsUnknown, "every write of a large group is settled"),
         (Flaw::LosesEvery50thWrite, "groups handed over at once are kept in order"),
-        (Flaw::WritesShowOneReadLater, "what was acknowledged is read at once"),
+        (Flaw::WritesShowOneReadLater, "point reads keep the order asked for"),
         (Flaw::ListIsNotSorted, "a list is in order of writing, and by title at equal times"),
         (Flaw::ListIsUnbounded, "a list shows the newest titles up to its bound"),
         (Flaw::ListForgetsTheGreatestTitle, "ids at the edges of their range are told apart"),
