@@ -329,6 +329,9 @@ fn a_disk_with_less_room_than_the_reserve_takes_no_write_and_answers_reads() {
     let server = launch.with(&["--disk-reserve-bytes", &(1_u64 << 60).to_string()]).start();
     let mut client = server.connect();
     within(Duration::from_secs(5), "writes are refused", || !is_taken(&mut client, &bearer));
+    // By the reserve, not for want of a next segment when this one is full.
+    let written = server.metric("playhead_store_log_written_bytes_total");
+    assert!(written < 32 << 10, "{written} bytes were written all the same");
     let bookmark = client.get(&format!("{PROGRESS}/{MOVIE}"), Some(&bearer)).json();
     assert_eq!(bookmark["position_seconds"], 1.0);
 }

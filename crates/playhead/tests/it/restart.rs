@@ -4,6 +4,7 @@ use crate::client::{Client, PROGRESS, beat, token};
 use crate::ledger::{Ledger, Load};
 use crate::process::{Launch, seed, wait_for, within};
 use crate::store::date_ahead;
+use crate::trace::{self, Trace};
 use rustix::process::Signal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,19 +18,19 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(12);
 
 struct Fixture {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     launch: Launch,
 }
 
 fn fixture() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let launch = Launch::embedded(&directory.path().join("data"));
-    Fixture { _directory: directory, launch }
+    Fixture { directory, launch }
 }
 
 #[test]
 fn what_was_kept_is_there_after_every_restart() {
-    let Fixture { launch, _directory } = fixture();
+    let Fixture { launch, directory: _directory } = fixture();
     let mut server = launch.start();
     let mut ledger = Ledger::new(10, 10, &launch.directory, seed());
     for _ in 0..3 {
@@ -48,7 +49,7 @@ fn what_was_kept_is_there_after_every_restart() {
 
 #[test]
 fn told_to_stop_under_load_it_answers_204_or_503_or_closes() {
-    let Fixture { launch, _directory } = fixture();
+    let Fixture { launch, directory: _directory } = fixture();
     let mut server = launch.start();
     let mut ledger = Ledger::new(20, 10, &launch.directory, seed());
     // A client that never finishes its request must not keep the server.
@@ -78,7 +79,7 @@ fn told_to_stop_under_load_it_answers_204_or_503_or_closes() {
 
 #[test]
 fn paused_and_let_go_it_serves_on_and_has_lost_nothing() {
-    let Fixture { launch, _directory } = fixture();
+    let Fixture { launch, directory: _directory } = fixture();
     let mut server = launch.start();
     let mut ledger = Ledger::new(20, 10, &launch.directory, seed());
     let is_over = AtomicBool::new(false);
@@ -109,9 +110,43 @@ fn paused_and_let_go_it_serves_on_and_has_lost_nothing() {
     ledger.verify(server.address).unwrap();
 }
 
+/// The watchdog looks each second whether a sync is still the one that it saw before: twice before the pause, and again
+/// as soon as it is over, when the sync has lasted longer than the watchdog's patience and is still under way.
+#[test]
+fn a_pause_amid_a_sync_does_not_wake_the_watchdog() {
+    const BEFORE: Duration = Duration::from_millis(2_200);
+    const SYNC: Duration = PAUSE.saturating_add(Duration::from_secs(4));
+    if !trace::is_possible("a_pause_amid_a_sync_does_not_wake_the_watchdog") {
+        return;
+    }
+    let Fixture { launch, directory } = fixture();
+    let mut server = launch.start();
+    let bearer = token(&launch.directory, 7);
+    server.kill();
+    let trace = Trace::to(directory.path().join("trace"));
+    let delay = format!("inject=fdatasync:delay_enter={}:when=3", SYNC.as_micros());
+    server = launch.clone().under(&trace.words(&["-e", "trace=fdatasync", "-e", &delay])).start();
+    let mut client = server.connect();
+    for number in [1, 2] {
+        assert_eq!(client.beat(&bearer, beat(1, number)).status, 204);
+    }
+    client.send_beat(&bearer, beat(1, 3)).unwrap();
+    wait_for(BEFORE);
+    server.signal(Signal::STOP);
+    wait_for(PAUSE);
+    server.signal(Signal::CONT);
+    let answer = client.receive().unwrap();
+    assert!(answer.status == 204 || answer.slug() == "outcome-unknown", "{answer:?}");
+    assert_eq!(client.beat(&bearer, beat(1, 4)).status, 204);
+    assert!(!server.talk().contains("ERROR"), "{}", server.talk());
+    server.kill();
+    let bookmark = launch.start().connect().get(&format!("{PROGRESS}/1"), Some(&bearer)).json();
+    assert_eq!(bookmark["position_seconds"], 4.0);
+}
+
 #[test]
 fn a_clock_that_has_jumped_back_leaves_the_newest_write_the_newest() {
-    let Fixture { launch, _directory } = fixture();
+    let Fixture { launch, directory: _directory } = fixture();
     let server = launch.start();
     let bearer = token(&launch.directory, 7);
     assert_eq!(server.connect().beat(&bearer, beat(1, 10)).status, 204);
