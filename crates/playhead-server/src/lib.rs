@@ -12,7 +12,7 @@
 //! - `connection`: the deadlines of clients;
 //! - `routes`: the route table; `progress`: heartbeats and batches; `resume`: reads; `forget`: deletions;
 //! - `wire`: JSON and queries; `auth`: tokens; `overload`: who is turned away; `problem`: error answers;
-//! - `cors`: which web pages may call;
+//! - `cors`: which web pages may call; `openapi`: the description of all this;
 //! - `metrics`, `admin`: operations.
 
 mod accept;
@@ -22,6 +22,7 @@ mod connection;
 mod cors;
 mod forget;
 mod metrics;
+mod openapi;
 mod overload;
 mod problem;
 mod progress;
@@ -79,6 +80,8 @@ pub struct Options {
     pub shutdown_delay: Duration,
     /// How long connections may take to end after that.
     pub drain_deadline: Duration,
+    /// Whether this is for trying it out: serves a page that describes the interface.
+    pub is_dev: bool,
     /// The version that `/version` and the metrics give.
     pub version: &'static str,
 }
@@ -151,11 +154,8 @@ impl Server {
     ) -> Result<(), RunError> {
         let Self { listener, admin_listener, options } = self;
         let authenticator = Arc::new(options.authenticator);
-        let router = routes::router(Api {
-            engine: engine.handle(),
-            authenticator: Arc::clone(&authenticator),
-            rules: options.rules,
-        });
+        let api = Api { engine: engine.handle(), authenticator: Arc::clone(&authenticator), rules: options.rules };
+        let router = routes::router(api, options.is_dev);
         let parts = WorkerParts {
             engine: engine.clone(),
             authenticator,

@@ -6,7 +6,8 @@
 //! - [`batch`]: what a player that was offline sends; times, sizes, all or nothing;
 //! - [`cors`]: what browsers are told;
 //! - [`delete`]: forgetting a title and a user; nobody reaches another user's rows;
-//! - [`docs`]: the examples of docs/API.md;
+//! - [`docs`]: the examples of docs/API.md; [`openapi`]: the description of the interface, and that it is true;
+//! - [`paging`]: over a row that changes; [`properties`]: any interleaving of calls of two users equals a model;
 //! - [`startup`]: flags, files, signals and exit codes;
 //! - [`data_dir`]: directories that it must not start on; [`check`]: what `playhead check` finds and mends;
 //!   [`store`]: a store of known contents for both, and ways to damage it.
@@ -35,8 +36,11 @@ mod descriptors;
 mod disk_faults;
 mod docs;
 mod ledger;
+mod openapi;
 mod order;
+mod paging;
 mod process;
+mod properties;
 mod restart;
 mod startup;
 mod store;
