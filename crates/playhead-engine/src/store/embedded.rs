@@ -35,6 +35,7 @@ mod watchdog;
 mod disk;
 mod stop;
 mod sync;
+pub(crate) mod bounds;
 pub mod check;
 #[cfg(test)]
 #[cfg(feature = "model-check")]
@@ -122,7 +123,11 @@ impl EmbeddedOptions {
         }
     }
 
-    fn check(&self) -> Result<(), OpenError> {
+    /// Whether a store can be opened with these.
+    ///
+    /// # Errors
+    /// [`OpenError::Setting`]
+    pub fn check(&self) -> Result<(), OpenError> {
         let block = log::BLOCK as u64;
         if self.segment_bytes < Self::SEGMENT_BYTES_MIN || !self.segment_bytes.is_multiple_of(block) {
             let what = format!(
