@@ -36,6 +36,7 @@ mod watchdog;
 mod disk;
 mod stop;
 mod sync;
+pub(crate) mod bounds;
 pub mod check;
 #[cfg(test)]
 #[cfg(feature = "model-check")]
@@ -123,7 +124,11 @@ impl EmbeddedOptions {
         }
     }
 
-    fn check(&self) -> Result<(), OpenError> {
+    /// Whether a store can be opened with these.
+    ///
+    /// # Errors
+    /// [`OpenError::Setting`]
+    pub fn check(&self) -> Result<(), OpenError> {
         let block = log::BLOCK as u64;
         if self.segment_bytes < Self::SEGMENT_BYTES_MIN || !self.segment_bytes.is_multiple_of(block) {
             let what = format!(
