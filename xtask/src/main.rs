@@ -4,6 +4,7 @@
 //! says which there are.
 
 mod ci;
+mod client;
 mod faults;
 mod license;
 mod packages;

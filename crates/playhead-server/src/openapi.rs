@@ -32,11 +32,16 @@ Remembers where each viewer is in each title. A player saves its position every 
 Every call but `/openapi.json` needs a token, `Authorization: Bearer <JWT>`, as a header. The user is always the token's.
 
 An error is `application/problem+json`. Its `type` ends in a slug to rely on; `title` and `detail` are for people. A 4xx \
-is final, but for 408: the same request fails again. After 408, 503 or no answer at all send the newest position, not the \
+is final, but for 408 and 429: the same request fails again. After 408, 429, 503 or no answer at all send the newest position, not the \
 old one, after `Retry-After × (1 + random 0…1)` seconds. Every call may be repeated. Unknown is not zero: a player that \
 starts at 0 because the place to resume could not be read must not save that.
 
+`Playhead-Interval: N` on an answer asks the player to save every N seconds from now on, until an answer omits it.
+
 HEAD answers as GET, without a body.";
+
+/// The name of the header that may be on any answer.
+const INTERVAL: &str = "Playhead-Interval";
 
 /// The groups of calls.
 const TAGS: [(&str, &str); 4] = [
@@ -96,6 +101,10 @@ fn document() -> Value {
         "bearerFormat": "JWT",
         "description": "Signed with a key that the server knows, not expired, and naming the user.",
     });
+    let interval = json!({
+        "description": "Save every so many seconds from now on, until an answer omits this.",
+        "schema": {"type": "integer", "minimum": 1},
+    });
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -111,6 +120,7 @@ fn document() -> Value {
         "components": {
             "schemas": wire::schemas(),
             "responses": refusals.0,
+            "headers": {INTERVAL: interval},
             "securitySchemes": {"token": token},
         },
     })
@@ -142,7 +152,8 @@ fn head(call: &Call) -> Value {
     described(call, format!("{}Head", call.id), answers)
 }
 
-fn answers(status: &str, success: Value) -> Map<String, Value> {
+fn answers(status: &str, mut success: Value) -> Map<String, Value> {
+    success["headers"][INTERVAL] = interval();
     let too_long = (HEAD_TOO_LONG.0.to_owned(), json!({"description": HEAD_TOO_LONG.1}));
     Map::from_iter([(status.to_owned(), success), too_long])
 }
@@ -195,7 +206,8 @@ impl Refusals {
 
 /// An answer to any of these problems, but for its body.
 fn refusal(problems: &[&Problem]) -> Value {
-    let mut headers = Map::from_iter([("Cache-Control".to_owned(), text("Always `no-store`."))]);
+    let mut headers =
+        Map::from_iter([("Cache-Control".to_owned(), text("Always `no-store`.")), (INTERVAL.to_owned(), interval())]);
     let mut words = Vec::new();
     for problem in problems {
         let title = problem.answer().title;
@@ -224,6 +236,10 @@ fn retry_after() -> Value {
         "description": "Seconds to wait, times 1 + random 0…1, so that players do not come back all at once.",
         "schema": {"type": "integer", "minimum": 0},
     })
+}
+
+fn interval() -> Value {
+    json!({"$ref": format!("#/components/headers/{INTERVAL}")})
 }
 
 /// A header whose value is a text.

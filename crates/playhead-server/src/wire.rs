@@ -22,7 +22,7 @@ mod faults;
 mod query;
 mod schema;
 
-pub(crate) use batch::{Batch, BatchItem};
+pub(crate) use batch::{Batch, BatchItem, ITEMS_MAX};
 pub(crate) use beat::Heartbeat;
 pub(crate) use faults::Fault;
 pub(crate) use query::{LIMIT_DEFAULT, LIMIT_MAX, ListQuery, MOVIES_MAX, StateFilter, TitlesQuery};

@@ -36,7 +36,12 @@ impl Call {
 const ANY: &[Problem] = &[Problem::MalformedRequest, Problem::MethodNotAllowed];
 
 /// What a call with a token may meet besides.
-const PERSONAL: &[Problem] = &[Problem::Unauthorized, Problem::Overloaded, Problem::StorageUnavailable];
+const PERSONAL: &[Problem] = &[
+    Problem::Unauthorized,
+    Problem::RateLimited { after_seconds: 1 },
+    Problem::Overloaded,
+    Problem::StorageUnavailable,
+];
 
 /// What a call that changes something may meet besides.
 const CHANGE: &[Problem] = &[Problem::OutcomeUnknown];
