@@ -30,7 +30,8 @@ pub(crate) fn run(root: &Path, deadline: Deadline) -> Result<()> {
         return Ok(());
     }
     let mut build = process::cargo();
-    build.current_dir(root).args(["build", "--quiet", "--locked", "--package", "playhead"]);
+    // As the tests build it, so that after them it is there.
+    build.current_dir(root).args(["test", "--quiet", "--locked", "--workspace", "--no-run"]);
     process::run(&mut build, deadline)?;
 
     let fresh = tempfile::tempdir().context("can't make a fresh directory")?;
