@@ -21,7 +21,9 @@
 
 use crate::worker::{Worker, answer};
 use axum::response::Response;
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -353,6 +355,26 @@ impl AsyncWrite for WatchedIo {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// Takes what a client goes on to send of an HTTP/2 request that is answered already, for as long and as much as that of a
+/// closed connection: then the stream ends well. Reset at once it would be within the protocol, but some clients look at
+/// the reset first and lose the answer.
+pub(crate) fn let_through(mut body: Incoming) {
+    if body.is_end_stream() {
+        return;
+    }
+    tokio::task::spawn_local(async move {
+        let to_the_end = async {
+            let mut bytes = 0;
+            while let Some(Ok(frame)) = body.frame().await
+                && bytes < LINGER_BYTES_MAX
+            {
+                bytes += frame.data_ref().map_or(0, Bytes::len);
+            }
+        };
+        let _ = tokio::time::timeout(LINGER, to_the_end).await;
+    });
 }
 
 /// Spawns HTTP/2 streams on the worker's thread.

@@ -38,7 +38,7 @@ pub(crate) const BATCH_BYTES_MAX: usize = 128 * 1024;
 pub(crate) async fn heartbeat(
     worker: &Worker,
     watch: &Watch,
-    request: Request<Incoming>,
+    request: Request<&mut Option<Incoming>>,
     begun: Instant,
 ) -> Result<(), Problem> {
     let shed = |_: &Problem| worker.metrics().shed.add_alone(1);
@@ -67,7 +67,7 @@ pub(crate) async fn heartbeat(
 pub(crate) async fn batch(
     worker: &Worker,
     watch: &Watch,
-    request: Request<Incoming>,
+    request: Request<&mut Option<Incoming>>,
     begun: Instant,
 ) -> Result<(), Problem> {
     let _place = BatchPlace::take(worker.batches())?;
@@ -116,13 +116,14 @@ fn is_json(media_type: &[u8]) -> bool {
         })
 }
 
-/// Reads a body to its end. A body in one piece, which nearly all are, is not copied.
-async fn read<const BYTES_MAX: usize>(watch: &Watch, mut body: Incoming) -> Result<Bytes, Problem> {
+/// Reads a body to its end, and takes it. A body in one piece, which nearly all are, is not copied.
+async fn read<const BYTES_MAX: usize>(watch: &Watch, slot: &mut Option<Incoming>) -> Result<Bytes, Problem> {
+    let body = slot.as_mut().expect("a request's body is read once");
     if body.size_hint().lower() > BYTES_MAX as u64 {
         return Err(Problem::PayloadTooLarge);
     }
     let mut whole = Bytes::new();
-    while let Some(piece) = next_piece(watch, &mut body).await? {
+    while let Some(piece) = next_piece(watch, body).await? {
         if whole.len() + piece.len() > BYTES_MAX {
             return Err(Problem::PayloadTooLarge);
         }
@@ -137,6 +138,7 @@ async fn read<const BYTES_MAX: usize>(watch: &Watch, mut body: Incoming) -> Resu
             break;
         }
     }
+    *slot = None;
     Ok(whole)
 }
 

@@ -265,6 +265,11 @@ impl Drop for Open {
 pub(crate) async fn answer(worker: &Rc<Worker>, watch: &Watch, request: Request<Incoming>) -> Response {
     watch.request_begins();
     let begun = Instant::now();
+    let (head, body) = request.into_parts();
+    let version = head.version;
+    // Lent, so that what a refusal leaves of it can be let through behind the answer.
+    let mut body = Some(body);
+    let request = Request::from_parts(head, &mut body);
     let grant = worker.origins.as_ref().map(|origins| origins.grant(request.headers()));
     let (route, mut response) = if !names_its_host(&request) {
         (Route::Other, Problem::MalformedRequest.into_response())
@@ -282,7 +287,7 @@ pub(crate) async fn answer(worker: &Rc<Worker>, watch: &Watch, request: Request<
         watch.request_is_complete();
         let route = Route::of(request.method(), request.uri().path());
         // In a box for the same reason.
-        let response = Box::pin(worker.router.clone().oneshot(request.map(Body::new))).await;
+        let response = Box::pin(worker.router.clone().oneshot(request.map(|_| Body::empty()))).await;
         (route, response.unwrap_or_else(|infallible| match infallible {}))
     };
     if let (Some(origins), Some(grant)) = (&worker.origins, grant) {
@@ -294,11 +299,14 @@ pub(crate) async fn answer(worker: &Rc<Worker>, watch: &Watch, request: Request<
     }
     worker.metrics.answered(route, status_slot(response.status()), begun.elapsed());
     watch.answer_is_made();
+    if let (Version::HTTP_2, Some(rest)) = (version, body) {
+        connection::let_through(rest);
+    }
     response
 }
 
 /// HTTP/1.1 requires exactly one `Host`; hyper does not.
-fn names_its_host(request: &Request<Incoming>) -> bool {
+fn names_its_host<B>(request: &Request<B>) -> bool {
     if request.version() != Version::HTTP_11 {
         return true;
     }

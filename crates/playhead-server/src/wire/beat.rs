@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_is_no_heartbeat_is_invalid_with_a_fault_for_each_field() {
-        for body in ["[]", "[7, 5.0]", "\"text\"", "7", "null", "true"] {
+        for body in ["[]", "[7, 5.0]", "[7, 5.0, null]", "\"text\"", "7", "null", "true"] {
             check_faults(body, &[("", "wrong-type")]);
         }
         check_faults("{}", &[("/movie_id", "missing"), ("/position_seconds", "missing")]);

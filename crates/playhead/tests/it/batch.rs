@@ -130,6 +130,7 @@ fn each_fault_has_its_pointer() {
     let mut scene = Scene::new(&[]);
     let good = item(1, 1.0, NOON);
     scene.check_invalid("[]", &[("", "wrong-type")]);
+    scene.check_invalid(&json!([NOON, [good]]).to_string(), &[("", "wrong-type")]);
     scene.check_invalid("{}", &[("/sent_at_ms", "missing"), ("/items", "missing")]);
     scene.check_invalid(&batch(NOON, &[]), &[("/items", "empty")]);
     scene.check_invalid(
@@ -137,7 +138,8 @@ fn each_fault_has_its_pointer() {
         &[("/sent_at_ms", "out-of-range"), ("/items", "wrong-type")],
     );
     scene.check_invalid(&batch((1 << 53) + 1, std::slice::from_ref(&good)), &[("/sent_at_ms", "out-of-range")]);
-    let items = [good, json!([1, 2.0, 3]), json!({"movie_id": "042", "event_time_ms": 1.5, "duration_seconds": 0})];
+    let items =
+        [good, json!([1, 2.0, null, NOON]), json!({"movie_id": "042", "event_time_ms": 1.5, "duration_seconds": 0})];
     scene.check_invalid(
         &batch(NOON, &items),
         &[

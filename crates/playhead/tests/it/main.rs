@@ -9,6 +9,7 @@
 //! - [`delete`]: forgetting a title and a user; nobody reaches another user's rows;
 //! - [`docs`]: the examples of docs/API.md; [`openapi`]: the description of the interface, and that it is true;
 //! - [`paging`]: over a row that changes; [`properties`]: any interleaving of calls of two users equals a model;
+//! - [`http2`]: refusals, deadlines and the end over HTTP/2;
 //! - [`throttle`]: who asks too often;
 //! - [`startup`]: flags, files, signals and exit codes;
 //! - [`config`]: settings from flags, the environment and a file; completions and manual pages;
@@ -39,6 +40,7 @@ mod delete;
 mod descriptors;
 mod disk_faults;
 mod docs;
+mod http2;
 mod ledger;
 mod openapi;
 mod order;

@@ -69,9 +69,10 @@ fn what_is_no_json_is_400() {
 fn what_is_no_heartbeat_is_422_with_a_pointer_for_each_fault() {
     let scene = Scene::new();
     let (id, position, duration) = ("/movie_id", "/position_seconds", "/duration_seconds");
-    let cases: [(&str, &[&str]); 32] = [
+    let cases: [(&str, &[&str]); 33] = [
         ("[]", &[""]),
         ("[7, 5.0]", &[""]),
+        ("[7, 5.0, null]", &[""]),
         ("\"text\"", &[""]),
         ("7", &[""]),
         ("null", &[""]),
