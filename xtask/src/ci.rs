@@ -9,7 +9,7 @@
 //! then is ended, with its descendants.
 
 use crate::process::{self, Deadline, cargo};
-use crate::{faults, license, packages, readme, tidy};
+use crate::{cassandra, faults, license, packages, readme, tidy};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use std::path::Path;
@@ -71,6 +71,12 @@ const STAGES: &[Stage] = &[
         what: "tests that need another build of a crate: the model check",
         limit_minutes: 15,
         run: features,
+    },
+    Stage {
+        name: "cassandra",
+        what: "conformance, the API and faults on a real three-node cluster",
+        limit_minutes: 15,
+        run: cassandra::test,
     },
     Stage {
         name: "readme",
