@@ -29,6 +29,7 @@ const NEEDS: &[Need] = &[
         packages: &["strace"],
         without: "the tests of failing and slow disks and of the order of system calls are skipped",
     },
+    Need { program: "faketime", packages: &["faketime"], without: "the test of a clock that jumps is skipped" },
 ];
 
 /// Installs what is missing, or says what it is.
