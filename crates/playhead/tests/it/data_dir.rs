@@ -176,7 +176,7 @@ fn a_damaged_log_is_refused_by_its_place_and_only_a_torn_tail_is_cut() {
                 format!("byte {offset} flipped in {}", segment.display())
             }
             2 => {
-                file.write_all_at(&[0; BLOCK as usize], offset / BLOCK * BLOCK).unwrap();
+                file.write_all_at(&vec![0; usize::try_from(BLOCK).unwrap()], offset / BLOCK * BLOCK).unwrap();
                 format!("the block of byte {offset} zeroed in {}", segment.display())
             }
             _ => {
