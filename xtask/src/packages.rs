@@ -38,7 +38,7 @@ const NEEDS: &[Need] = &[
     Need {
         program: "faketime",
         packages: &["faketime"],
-        without: "the test of two servers whose clocks differ is skipped",
+        without: "the tests of clocks that jump or differ are skipped",
     },
 ];
 
