@@ -9,7 +9,7 @@
 //! then is ended, with its descendants.
 
 use crate::process::{self, Deadline, cargo};
-use crate::{cassandra, faults, license, packages, readme, tidy};
+use crate::{cassandra, client, faults, license, packages, readme, tidy};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use std::path::Path;
@@ -77,6 +77,12 @@ const STAGES: &[Stage] = &[
         what: "conformance, the API and faults on a real three-node cluster",
         limit_minutes: 15,
         run: cassandra::test,
+    },
+    Stage {
+        name: "client",
+        what: "a generated client of /openapi.json compiles and gets what the document says",
+        limit_minutes: 15,
+        run: client::run,
     },
     Stage {
         name: "readme",

@@ -5,6 +5,7 @@
 
 mod cassandra;
 mod ci;
+mod client;
 mod faults;
 mod license;
 mod packages;

@@ -40,6 +40,8 @@ const NEEDS: &[Need] = &[
         packages: &["faketime"],
         without: "the tests of clocks that jump or differ are skipped",
     },
+    Need { program: "node", packages: &["nodejs"], without: "the client stage is skipped" },
+    Need { program: "npm", packages: &["npm"], without: "the client stage is skipped" },
 ];
 
 /// Installs what is missing, or says what it is.

@@ -90,6 +90,7 @@ impl Config {
             beat_interval: flags.beat_interval.0,
             shutdown_delay: flags.shutdown_delay,
             drain_deadline: flags.drain_deadline,
+            is_dev: flags.dev,
             version: env!("CARGO_PKG_VERSION"),
         };
         Ok(Self { store, limits, server, dev_secret: flags.dev.then_some(secret) })

@@ -149,7 +149,8 @@ fn lines_to_paste(address: SocketAddr, token: &str) -> String {
          # Get it back, on any device.\n\
          curl {bearer} {url}/42\n\
          # The continue-watching row.\n\
-         curl {bearer} {url}\n"
+         curl {bearer} {url}\n\
+         # Every call, to read in a browser: http://{address}/docs\n"
     )
 }
 
