@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Asks a running server whether it is ready; exit code 0 says yes
     Health(Health),
+    /// Plays many viewers against a server, and reads back what it acknowledged
+    Load(Box<crate::commands::load::Load>),
 }
 
 const SERVE_EXAMPLES: &str = "\

@@ -1,6 +1,7 @@
 //! The `playhead` binary: reads the command line, runs one command, and turns its end into an exit code.
 //!
-//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use.
+//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use; for `load`
+//! also 3 an objective missed, 4 a lost or wrong position.
 //!
 //! In reading order: [`cli`] (what may be said), [`config`] (what is meant), [`descriptors`] (what the system allows),
 //! [`commands`] (what is done), [`clock`] (the only reader of the system's clock), [`log`] (how it talks).
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         cli::Command::Token(arguments) => commands::token::run(&arguments),
         cli::Command::Check(arguments) => commands::check::run(&arguments),
         cli::Command::Health(arguments) => commands::health::run(&arguments),
+        cli::Command::Load(arguments) => commands::load::run(*arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,7 +9,8 @@
 //! - [`docs`]: the examples of docs/API.md;
 //! - [`startup`]: flags, files, signals and exit codes;
 //! - [`data_dir`]: directories that it must not start on; [`check`]: what `playhead check` finds and mends;
-//!   [`store`]: a store of known contents for both, and ways to damage it.
+//!   [`store`]: a store of known contents for both, and ways to damage it;
+//! - [`load`]: the load generator, against real servers and others.
 //!
 //! What a 204 promises, whatever befalls the server:
 //!
@@ -35,6 +36,7 @@ mod descriptors;
 mod disk_faults;
 mod docs;
 mod ledger;
+mod load;
 mod order;
 mod process;
 mod restart;
