@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Schema(Box<crate::commands::schema::Schema>),
     /// Asks a running server whether it is ready; exit code 0 says yes
     Health(Health),
+    /// Plays many viewers against a server, and reads back what it acknowledged
+    Load(Box<crate::commands::load::Load>),
     /// Shows, checks and explains the settings of a server
     #[command(subcommand)]
     Config(ConfigCommand),

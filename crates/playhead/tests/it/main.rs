@@ -13,7 +13,8 @@
 //! - [`startup`]: flags, files, signals and exit codes;
 //! - [`config`]: settings from flags, the environment and a file; completions and manual pages;
 //! - [`data_dir`]: directories that it must not start on; [`check`]: what `playhead check` finds and mends;
-//!   [`store`]: a store of known contents for both, and ways to damage it.
+//!   [`store`]: a store of known contents for both, and ways to damage it;
+//! - [`load`]: the load generator, against real servers and others.
 //!
 //! What a 204 promises, whatever befalls the server:
 //!
@@ -46,6 +47,7 @@ mod descriptors;
 mod disk_faults;
 mod docs;
 mod ledger;
+mod load;
 mod openapi;
 mod order;
 mod paging;
