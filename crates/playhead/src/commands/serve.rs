@@ -11,6 +11,7 @@ use crate::cli::{Serve, StoreName};
 use crate::clock::SystemClock;
 use crate::commands::token;
 use crate::config::Config;
+use crate::settings;
 use anyhow::Context;
 use playhead_core::UserId;
 use playhead_engine::Engine;
@@ -39,6 +40,9 @@ pub(crate) fn run(flags: Serve) -> Result<(), Failure> {
         Some(secret) => Some(token::mint(secret, &token_flags, DEV_USER, DEV_TTL)?),
         None => None,
     };
+    for (stranger, meant) in settings::strangers() {
+        tracing::warn!(stranger, meant, "a variable of the environment is no setting, but looks like one");
+    }
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
