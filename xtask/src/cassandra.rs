@@ -41,7 +41,7 @@ const EXAMPLES: &str = "\
 Examples:
   cargo xtask cassandra start
       Three nodes in target/cassandra that sync before they acknowledge; prints their contact points.
-  cargo xtask cassandra start --nodes 1 --sync periodic --dir /tmp/one
+  cargo xtask cassandra start --nodes 1 --sync periodic --dir target/one
   cargo xtask cassandra cql 1 'SELECT * FROM playhead.resume_positions'
   cargo xtask cassandra kill 2 && cargo xtask cassandra up 2
   cargo xtask cassandra stop";
@@ -284,10 +284,10 @@ mod tests {
 
     #[test]
     fn clusters_of_two_directories_have_two_networks() {
-        let one = Cluster::at(Path::new("/tmp/a")).unwrap();
-        let other = Cluster::at(Path::new("/tmp/b")).unwrap();
+        let one = Cluster::at(Path::new("/one/a")).unwrap();
+        let other = Cluster::at(Path::new("/one/b")).unwrap();
         assert_ne!(one.network, other.network);
-        assert_eq!(one.network, Cluster::at(Path::new("/tmp/a")).unwrap().network);
+        assert_eq!(one.network, Cluster::at(Path::new("/one/a")).unwrap().network);
         assert!(one.node_of(3).address.is_loopback());
     }
 }

@@ -75,7 +75,7 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "cassandra",
         what: "conformance, the API and faults on a real three-node cluster",
-        limit_minutes: 15,
+        limit_minutes: 35,
         run: cassandra::test,
     },
     Stage {
