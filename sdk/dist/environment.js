@@ -13,6 +13,6 @@ export function browser() {
         window,
         indexedDB,
         locks: navigator.locks,
-        worker: (source) => new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" }))),
+        worker: (source) => new Worker(URL.createObjectURL(new Blob([source]))),
     };
 }

@@ -44,6 +44,8 @@ export function session(media, options, environment, emit) {
     let watched = 0;
     /** Counts the readings of the place; an answer to an older one comes too late. */
     let reading = 0;
+    /** The next attempt to read, while it waits for its time. */
+    let again;
     let savedAt = now();
     let isHeld = false;
     /** The element shows the film: false from a change of source until it plays. */
@@ -166,8 +168,7 @@ export function session(media, options, environment, emit) {
     on(window, "pagehide", flush);
     on(window, "pageshow", (event) => comeBack(event.persisted));
     on(window, "online", () => {
-        if (opened && !isConfirmed)
-            void read();
+        again?.();
         void load(true);
     });
     void load();
@@ -202,7 +203,9 @@ export function session(media, options, environment, emit) {
         void read();
     }
     /** Reads until there is an answer; resolves after the first attempt. */
-    async function read(attempt = 0, mine = (reading += 1)) {
+    async function read(attempt = 0) {
+        const mine = (reading += 1);
+        again = undefined;
         const place = await readPlace();
         if (mine !== reading)
             return;
@@ -210,13 +213,12 @@ export function session(media, options, environment, emit) {
             return found(place);
         const { status, retryAfterSeconds, json } = place;
         const { action, milliseconds } = decide(status, attempt, retryAfterSeconds, random());
-        if (action === "drop")
-            return void emit("rejected", { status, problem: json, movieIds: [] });
+        if (action === "drop") {
+            emit("rejected", { status, problem: json, movieIds: [] });
+            return;
+        }
         emit("error", { status, retryInMilliseconds: milliseconds });
-        setTimeout(() => {
-            if (mine === reading)
-                void read(attempt + 1, mine);
-        }, milliseconds);
+        setTimeout((again = () => mine === reading && void read(attempt + 1)), milliseconds);
     }
     /** The place, after what this device has left was sent; or the answer, if there is none. */
     async function readPlace() {

@@ -33,6 +33,6 @@ export function browser(): Environment {
     window,
     indexedDB,
     locks: navigator.locks,
-    worker: (source) => new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" }))),
+    worker: (source) => new Worker(URL.createObjectURL(new Blob([source]))),
   };
 }

@@ -81,6 +81,8 @@ export function session(media: HTMLMediaElement, options: PlayheadOptions, envir
   let watched = 0;
   /** Counts the readings of the place; an answer to an older one comes too late. */
   let reading = 0;
+  /** The next attempt to read, while it waits for its time. */
+  let again: (() => unknown) | undefined;
   let savedAt = now();
 
   let isHeld = false;
@@ -205,7 +207,7 @@ export function session(media: HTMLMediaElement, options: PlayheadOptions, envir
   on(window, "pagehide", flush);
   on(window, "pageshow", (event) => comeBack((event as PageTransitionEvent).persisted));
   on(window, "online", () => {
-    if (opened && !isConfirmed) void read();
+    again?.();
     void load(true);
   });
   void load();
@@ -245,17 +247,20 @@ export function session(media: HTMLMediaElement, options: PlayheadOptions, envir
   }
 
   /** Reads until there is an answer; resolves after the first attempt. */
-  async function read(attempt = 0, mine = (reading += 1)): Promise<void> {
+  async function read(attempt = 0): Promise<void> {
+    const mine = (reading += 1);
+    again = undefined;
     const place = await readPlace();
     if (mine !== reading) return;
     if (typeof place === "number") return found(place);
     const { status, retryAfterSeconds, json } = place;
     const { action, milliseconds } = decide(status, attempt, retryAfterSeconds, random());
-    if (action === "drop") return void emit("rejected", { status, problem: json, movieIds: [] });
+    if (action === "drop") {
+      emit("rejected", { status, problem: json, movieIds: [] });
+      return;
+    }
     emit("error", { status, retryInMilliseconds: milliseconds });
-    setTimeout(() => {
-      if (mine === reading) void read(attempt + 1, mine);
-    }, milliseconds!);
+    setTimeout((again = () => mine === reading && void read(attempt + 1)), milliseconds!);
   }
 
   /** The place, after what this device has left was sent; or the answer, if there is none. */

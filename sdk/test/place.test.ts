@@ -156,6 +156,28 @@ describe("unknown is not zero", () => {
     expect(world.service.place("v1", "7")).toBeGreaterThan(500);
   });
 
+  test("the network that comes back brings the place at once, and does not disturb an answer under way", async () => {
+    const { world, media, named, tab } = await outage(15.4);
+    world.service.isDown = false;
+    tab.window.dispatchEvent(new Event("online"));
+    tab.window.dispatchEvent(new Event("online"));
+    await world.advance(0.1);
+    expect(named("place-found").length).toBe(1);
+    expect(media.currentTime).toBeGreaterThanOrEqual(500);
+
+    const quick = new World();
+    quick.service.put("v1", "7", 500);
+    quick.service.delayMs = 300;
+    const attached = quick.attach(quick.media());
+    const start = attached.playhead.resume();
+    await quick.advance(0.1);
+    attached.tab.window.dispatchEvent(new Event("online"));
+    await quick.advance(1);
+    expect(await start).toBe(500);
+    expect(attached.named("place-found")).toEqual([]);
+    expect(quick.service.seen.length).toBe(1);
+  });
+
   test("who has watched 30 s from here has chosen", async () => {
     const { world, media, named, playhead } = await outage(3);
     playhead.addEventListener("place-found", (event) => event.preventDefault());
