@@ -34,7 +34,7 @@ export function heartbeat(random) {
             const left = interval * phase - Math.abs(position - base);
             // Of a clock that was set back no more is believed than what a beat can have to wait.
             const apart = Math.min(beatenAt + APART_MS - now, APART_MS);
-            const film = left > SLACK_SECONDS ? (left * 1_000) / Math.max(Math.abs(rate), 0.05) : 0;
+            const film = left > SLACK_SECONDS ? (left * 1_000) / (Math.abs(rate) || 1) : 0;
             return Math.max(film, now < beatenAt ? 0 : apart, 0);
         },
     };

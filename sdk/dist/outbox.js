@@ -17,8 +17,11 @@ export function outbox({ now, indexedDB }, baseUrl, viewerId) {
     const heldOf = (movieId) => `${movieId}?`;
     const owner = [baseUrl, viewerId ?? ""];
     const database = open(viewerId === undefined ? undefined : indexedDB).catch(() => undefined);
-    /** Changes a row, here and in storage: there in one transaction, since another tab may have put a newer one. */
-    function change(title, to) {
+    /**
+     * Changes a row, here and in storage. At once, so that it is done though the page closes; unless it depends on what is
+     * stored, for another tab may have put something newer.
+     */
+    function change(title, to, depends) {
         const next = to(rows.get(title));
         if (next)
             rows.set(title, next);
@@ -26,18 +29,14 @@ export function outbox({ now, indexedDB }, baseUrl, viewerId) {
             rows.delete(title);
         database
             .then((opened) => {
+            const store = opened.transaction(STORE, "readwrite").objectStore(STORE);
             const key = [...owner, title];
-            const store = opened?.transaction(STORE, "readwrite").objectStore(STORE);
-            const stored = store?.get(key);
-            if (stored) {
-                stored.onsuccess = () => {
-                    const next = to(stored.result);
-                    if (next)
-                        store.put(next, key);
-                    else
-                        store.delete(key);
-                };
-            }
+            const apply = (next) => (next ? store.put(next, key) : store.delete(key));
+            if (!depends)
+                return apply(next);
+            const stored = store.get(key);
+            stored.onsuccess = () => apply(to(stored.result));
+            return;
         })
             .catch(() => undefined);
     }
@@ -80,7 +79,7 @@ export function outbox({ now, indexedDB }, baseUrl, viewerId) {
         },
         waiting: () => [...rows.values()].filter(({ sent, held }) => !sent && !held).sort((a, b) => a.time - b.time),
         settled(entry, isSent) {
-            change(entry.movieId, (old) => old && old.time > entry.time ? old : isSent ? { ...entry, sent: true } : undefined);
+            change(entry.movieId, (old) => (old && old.time > entry.time ? old : isSent ? { ...entry, sent: true } : undefined), true);
         },
     };
 }

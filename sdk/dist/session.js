@@ -24,6 +24,8 @@ const OPENING_MS = 2_000;
 const LOADING_MS = 500;
 /** After so long without an acknowledged beat another device may be further. */
 const AWAY_MS = 60_000;
+/** Between two looks by the timer. */
+const TICK_MS = 50;
 const SEEK_SETTLES_MS = 400;
 /** Shorter jumps are the player's own, over gaps. */
 const SEEK_SECONDS = 1;
@@ -87,14 +89,13 @@ export function session(media, options, environment, emit) {
             if (!isConfirmed && watched >= WATCHED_SECONDS)
                 confirm(true);
             if (!paused && !seeking && !seekTimer) {
-                due = beats.dueIn(at, now(), playbackRate);
-                if (!due) {
+                if (!beats.dueIn(at, now(), playbackRate))
                     keep();
-                    due = beats.dueIn(at, now(), playbackRate);
-                }
+                // A film that waits for data does not move: no sooner than this.
+                due = Math.max(beats.dueIn(at, now(), playbackRate), TICK_MS);
             }
         }
-        ticks.set(Math.ceil(due));
+        ticks.set(due);
     }
     /** Keeps where the film was last seen, if it has moved; sends it, if it is confirmed. */
     function keep(hide = false) {

@@ -59,6 +59,8 @@ const OPENING_MS = 2_000;
 const LOADING_MS = 500;
 /** After so long without an acknowledged beat another device may be further. */
 const AWAY_MS = 60_000;
+/** Between two looks by the timer. */
+const TICK_MS = 50;
 const SEEK_SETTLES_MS = 400;
 /** Shorter jumps are the player's own, over gaps. */
 const SEEK_SECONDS = 1;
@@ -125,14 +127,12 @@ export function session(media: HTMLMediaElement, options: PlayheadOptions, envir
       if (!hasSought) kept ??= at;
       if (!isConfirmed && watched >= WATCHED_SECONDS) confirm(true);
       if (!paused && !seeking && !seekTimer) {
-        due = beats.dueIn(at, now(), playbackRate);
-        if (!due) {
-          keep();
-          due = beats.dueIn(at, now(), playbackRate);
-        }
+        if (!beats.dueIn(at, now(), playbackRate)) keep();
+        // A film that waits for data does not move: no sooner than this.
+        due = Math.max(beats.dueIn(at, now(), playbackRate), TICK_MS);
       }
     }
-    ticks.set(Math.ceil(due));
+    ticks.set(due);
   }
 
   /** Keeps where the film was last seen, if it has moved; sends it, if it is confirmed. */

@@ -126,6 +126,19 @@ describe("a beat", () => {
     expect(world.service.positions).toEqual([2, 6, 10].map((position) => expect.closeTo(position, 1)));
   });
 
+  test("costs nothing while the film waits for data", async () => {
+    const world = new World();
+    world.random = 0;
+    let ticks = 0;
+    const { media } = await playing(world);
+    media.addEventListener("timeupdate", () => (ticks += 1));
+    media.readyState = 2;
+    const before = world.timersSet;
+    await world.advance(10);
+    expect(world.timersSet - before).toBeLessThan(2 * (10_000 / 50) + 10);
+    expect([ticks, world.service.writes.length]).toEqual([0, 0]);
+  });
+
   test("obeys Playhead-Interval until an answer leaves it out", async () => {
     const world = new World();
     world.service.headers = { "Playhead-Interval": "10" };

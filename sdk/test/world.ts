@@ -248,12 +248,14 @@ export class World {
   /** What page timers are late by, as in a hidden page. */
   throttleMs = 0;
   hasWorker = true;
+  timersSet = 0;
   updatesTime = true;
   readonly #timers = new Map<number, { at: number; callback: () => void }>();
   #nextTimer = 1;
   readonly #media: FakeMedia[] = [];
 
   setTimeout = (callback: () => void, milliseconds: number): number => {
+    this.timersSet += 1;
     this.#timers.set(this.#nextTimer, { at: this.now + milliseconds, callback });
     return this.#nextTimer++;
   };
