@@ -4,7 +4,7 @@
  * Timers of hidden pages are throttled to one a second, later to one a minute; those of a dedicated Worker are not. Both
  * are set, and whoever is first calls: so nothing needs to notice that a content security policy forbids the Worker.
  */
-const SOURCE = "let t;onmessage=({data:d})=>{clearTimeout(t);d<0||(t=setTimeout(postMessage,d))}";
+const SOURCE = "let t;onmessage=({data:d})=>{clearTimeout(t);d<0||(t=setTimeout(postMessage,d,0))}";
 export function ticker({ setTimeout, clearTimeout, worker }, call) {
     let thread;
     let timer;

@@ -7,7 +7,7 @@
 
 import type { Environment } from "./environment.js";
 
-const SOURCE = "let t;onmessage=({data:d})=>{clearTimeout(t);d<0||(t=setTimeout(postMessage,d))}";
+const SOURCE = "let t;onmessage=({data:d})=>{clearTimeout(t);d<0||(t=setTimeout(postMessage,d,0))}";
 
 export interface Ticker {
   /** Calls once after this time, which replaces the one set before; a negative time never. */

@@ -275,23 +275,26 @@ export class World {
       window: tab.window,
       indexedDB: this.indexedDB,
       locks: this.locks,
-      worker: () => this.#worker(),
+      worker: (source) => this.#worker(source),
     };
   }
 
-  #worker(): Worker {
+  /** Runs the Worker's own source, with the timers of this world. */
+  #worker(source: string): Worker {
     if (!this.hasWorker) throw new DOMException("forbidden", "SecurityError");
-    let timer = 0;
-    const worker = {
-      onmessage: undefined as undefined | (() => void),
-      onerror: undefined,
-      postMessage: (milliseconds: number) => {
-        this.clearTimeout(timer);
-        if (milliseconds >= 0) timer = this.setTimeout(() => worker.onmessage?.(), milliseconds);
-      },
-      terminate: () => this.clearTimeout(timer),
+    const worker = { onmessage: undefined as undefined | (() => void) };
+    const postMessage = (...message: unknown[]): void => {
+      if (message.length === 0) throw new TypeError("1 argument required, but only 0 present");
+      worker.onmessage?.();
     };
-    return worker as unknown as Worker;
+    const setTimeout = (callback: (...values: unknown[]) => void, milliseconds: number, ...values: unknown[]): number =>
+      this.setTimeout(() => callback(...values), milliseconds);
+    const inside = Function("setTimeout", "clearTimeout", "postMessage", `let onmessage;${source};return onmessage`);
+    const receive = inside(setTimeout, this.clearTimeout, postMessage) as (event: { data: unknown }) => void;
+    return Object.assign(worker, {
+      postMessage: (data: unknown) => receive({ data }),
+      terminate: () => receive({ data: -1 }),
+    }) as unknown as Worker;
   }
 
   media(isLoaded = true): FakeMedia {
