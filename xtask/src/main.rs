@@ -3,12 +3,14 @@
 //! Run through the alias of `.cargo/config.toml`, from anywhere in the repository. One file per task; this one only
 //! says which there are.
 
+mod browser;
 mod ci;
 mod faults;
 mod license;
 mod packages;
 mod process;
 mod readme;
+mod sdk;
 mod tidy;
 
 use anyhow::{Context, Result};
@@ -33,6 +35,10 @@ enum Task {
     Tidy,
     /// Build the binaries with built-in faults and print the variables by which tests find them
     Faults,
+    /// Prove in a real browser that a viewer goes on where they were
+    Browser(browser::Options),
+    /// Build the player SDK and the demo's scripts, compare them with what is committed, test the SDK
+    Sdk,
     /// Install the Debian packages that the tests need, or name them
     Packages,
 }
@@ -53,6 +59,8 @@ fn carry_out(task: Task, root: &Path) -> Result<()> {
         Task::Ci(options) => ci::run(&options, root),
         Task::Tidy => tidy::run(root),
         Task::Faults => faults::run(root, Deadline::after(Duration::from_secs(3_600))),
+        Task::Browser(options) => browser::run(&options, root, Deadline::after(Duration::from_secs(6 * 3_600))),
+        Task::Sdk => sdk::run(root, Deadline::after(Duration::from_secs(3_600))),
         Task::Packages => packages::run(Deadline::after(Duration::from_secs(3_600))),
     }
 }

@@ -73,6 +73,8 @@ pub struct Options {
     pub max_item_age: Duration,
     /// Whose web pages may call; `None` for no CORS at all.
     pub origins: Option<Origins>,
+    /// Routes of `serve --dev` beside the API's.
+    pub demo: Option<axum::Router>,
     /// How long clients may take.
     pub deadlines: Deadlines,
     /// How long it serves on after it was told to stop, no longer ready.
@@ -156,6 +158,7 @@ impl Server {
             authenticator: Arc::clone(&authenticator),
             rules: options.rules,
         });
+        let router = router.merge(options.demo.unwrap_or_default());
         let parts = WorkerParts {
             engine: engine.clone(),
             authenticator,

@@ -71,6 +71,7 @@ impl Config {
             tokens_remembered: flags.limits.tokens_remembered,
             max_item_age: flags.embedded.max_item_age,
             origins,
+            demo: None,
             rules: Rules { completed_at: flags.completed_at },
             deadlines,
             shutdown_delay: flags.shutdown_delay,

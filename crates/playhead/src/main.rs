@@ -3,12 +3,13 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use.
 //!
 //! In reading order: [`cli`] (what may be said), [`config`] (what is meant), [`descriptors`] (what the system allows),
-//! [`commands`] (what is done), [`clock`] (the only reader of the system's clock), [`log`] (how it talks).
+//! [`commands`] (what is done), [`demo`] (a page to see it by), [`clock`] (the only reader of the system's clock), [`log`] (how it talks).
 
 mod cli;
 mod clock;
 mod commands;
 mod config;
+mod demo;
 mod descriptors;
 mod log;
 

@@ -6,6 +6,7 @@
 //! - [`batch`]: what a player that was offline sends; times, sizes, all or nothing;
 //! - [`cors`]: what browsers are told;
 //! - [`delete`]: forgetting a title and a user; nobody reaches another user's rows;
+//! - [`demo`]: the page of `serve --dev`, its files and tokens;
 //! - [`docs`]: the examples of docs/API.md;
 //! - [`startup`]: flags, files, signals and exit codes;
 //! - [`data_dir`]: directories that it must not start on; [`check`]: what `playhead check` finds and mends;
@@ -31,6 +32,7 @@ mod cors;
 mod crash;
 mod data_dir;
 mod delete;
+mod demo;
 mod descriptors;
 mod disk_faults;
 mod docs;
