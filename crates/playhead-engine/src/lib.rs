@@ -14,9 +14,10 @@
 //! - [`store`]: what a store is; its durability contract;
 //! - [`lane`]: a worker's way in;
 //! - [`store::embedded`], [`store::memory`], [`store::discard`]: the stores;
-//! - [`metrics`]: what is counted;
+//! - [`metrics`]: what is counted; [`bounds`]: what is bounded;
 //! - `conformance` and `store::faulty` (feature `test-util`): what every store must pass, and one that fails on order.
 
+pub mod bounds;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 pub mod lane;
@@ -56,7 +57,10 @@ pub enum StoreChoice {
     /// Own log, memtable and base in a directory.
     Embedded(EmbeddedOptions),
     /// In memory, lost at exit.
-    Memory,
+    Memory {
+        /// Rows not written for this long are not shown; `None` shows them for ever.
+        retention: Option<Duration>,
+    },
     /// Keeps nothing.
     Discard,
 }
@@ -77,7 +81,7 @@ impl Engine {
     pub fn open(choice: StoreChoice, clock: Arc<dyn Clock>, limits: Limits) -> Result<Self, OpenError> {
         let store: Arc<dyn Store> = match choice {
             StoreChoice::Embedded(options) => Arc::new(Embedded::open(options, clock)?),
-            StoreChoice::Memory => Arc::new(store::memory::Memory::new(clock)),
+            StoreChoice::Memory { retention } => Arc::new(store::memory::Memory::with_retention(clock, retention)),
             StoreChoice::Discard => Arc::new(store::discard::Discard::default()),
         };
         Ok(Self::over(store, limits))

@@ -28,7 +28,7 @@ use tokio::net::TcpListener;
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Connections at once.
-const CONNECTIONS_MAX: usize = 64;
+pub(crate) const CONNECTIONS_MAX: usize = 64;
 
 /// Pause after a failed accept: descriptors may be short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

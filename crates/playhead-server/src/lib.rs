@@ -11,13 +11,15 @@
 //! - `worker`: one runtime per core, and which requests it serves itself;
 //! - `connection`: the deadlines of clients;
 //! - `routes`: the route table; `progress`: heartbeats and batches; `resume`: reads; `forget`: deletions;
-//! - `wire`: JSON and queries; `auth`: tokens; `overload`: who is turned away; `problem`: error answers;
+//! - `wire`: JSON and queries; `auth`: tokens; `overload`: who is turned away; `throttle`: who asks too often;
+//!   `problem`: error answers;
 //! - `cors`: which web pages may call;
-//! - `metrics`, `admin`: operations.
+//! - `metrics`, `admin`: operations; `bounds`: what is bounded and no setting.
 
 mod accept;
 mod admin;
 mod auth;
+mod bounds;
 mod connection;
 mod cors;
 mod forget;
@@ -27,12 +29,15 @@ mod problem;
 mod progress;
 mod resume;
 mod routes;
+mod throttle;
 mod wire;
 mod worker;
 
 pub use auth::{Authenticator, Claims, SECRET_BYTES_MIN, SecretTooShort, TOKENS_REMEMBERED_MAX};
+pub use bounds::bounds;
 pub use connection::Deadlines;
 pub use cors::{NotAnOrigin, Origins};
+pub use throttle::{Rate, THROTTLE_BURST_MAX, THROTTLE_PER_SECOND_MAX, ThrottleLimits};
 
 use accept::Acceptor;
 use admin::Operations;
@@ -47,11 +52,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
+use throttle::Throttles;
 use tokio::net::{TcpListener, TcpSocket};
 use worker::{Ended, WorkerParts};
 
 /// Connections that wait to be accepted: after a restart all players come back within seconds.
-const BACKLOG: u32 = 4096;
+pub(crate) const BACKLOG: u32 = 4096;
 
 /// What a server is told.
 pub struct Options {
@@ -77,6 +83,10 @@ pub struct Options {
     pub demo: Option<axum::Router>,
     /// How long clients may take.
     pub deadlines: Deadlines,
+    /// How often users may ask.
+    pub throttles: ThrottleLimits,
+    /// How often players are asked to send a position, in whole seconds; `None` leaves it to them.
+    pub beat_interval: Option<Duration>,
     /// How long it serves on after it was told to stop, no longer ready.
     pub shutdown_delay: Duration,
     /// How long connections may take to end after that.
@@ -153,9 +163,11 @@ impl Server {
     ) -> Result<(), RunError> {
         let Self { listener, admin_listener, options } = self;
         let authenticator = Arc::new(options.authenticator);
+        let throttles = Arc::new(Throttles::new(options.throttles));
         let router = routes::router(Api {
             engine: engine.handle(),
             authenticator: Arc::clone(&authenticator),
+            throttles: Arc::clone(&throttles),
             rules: options.rules,
         });
         let router = router.merge(options.demo.unwrap_or_default());
@@ -169,6 +181,8 @@ impl Server {
             tokens_remembered: options.tokens_remembered,
             max_item_age: options.max_item_age,
             origins: options.origins.map(Arc::new),
+            throttles,
+            beat_interval: options.beat_interval,
         };
         let started: io::Result<Vec<_>> =
             (0..options.workers).map(|number| worker::start(number, parts.clone())).collect();

@@ -4,7 +4,7 @@
 //! rely on; `title` and `detail` are for people and never repeat anything that the client sent. What hyper refuses by
 //! itself (a head that is no HTTP, or too long) has an empty body.
 //!
-//! A 4xx is final: the same request fails again. 408 and 503 are worth another attempt, with the newest position.
+//! A 4xx is final: the same request fails again. 408, 429 and 503 are worth another attempt, with the newest position.
 
 use crate::overload::{RETRY_OVERLOADED_SECONDS, RETRY_UNAVAILABLE_SECONDS, RETRY_UNKNOWN_SECONDS};
 use crate::wire::{Fault, ProblemAnswer, json};
@@ -36,6 +36,11 @@ pub(crate) enum Problem {
     UnsupportedMediaType,
     /// The JSON does not say what it should.
     InvalidRequest(Vec<Fault>),
+    /// This user asks too often.
+    RateLimited {
+        /// When one more request is let through.
+        after_seconds: u32,
+    },
     /// Too much is under way.
     Overloaded,
     /// The store can't write or read at present. Nothing was stored.
@@ -121,6 +126,12 @@ static INVALID_REQUEST: Row = row(
     "The request is invalid",
     "Nothing was stored. Each entry of errors names one fault.",
 );
+static RATE_LIMITED: Row = row(
+    StatusCode::TOO_MANY_REQUESTS,
+    "rate-limited",
+    "This user sends too many requests",
+    "Nothing was stored. Try again after the time in Retry-After, with the newest position.",
+);
 static OVERLOADED: Row = retry(
     "overloaded",
     "The server is busy",
@@ -153,6 +164,7 @@ impl Problem {
             Problem::PayloadTooLarge => &PAYLOAD_TOO_LARGE,
             Problem::UnsupportedMediaType => &UNSUPPORTED_MEDIA_TYPE,
             Problem::InvalidRequest(_) => &INVALID_REQUEST,
+            Problem::RateLimited { .. } => &RATE_LIMITED,
             Problem::Overloaded => &OVERLOADED,
             Problem::StorageUnavailable => &STORAGE_UNAVAILABLE,
             Problem::OutcomeUnknown => &OUTCOME_UNKNOWN,
@@ -185,6 +197,9 @@ impl IntoResponse for Problem {
         match self {
             Problem::Unauthorized => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Problem::RateLimited { after_seconds } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(after_seconds));
             }
             // What is left of the body is not waited for.
             Problem::RequestTimeout => {

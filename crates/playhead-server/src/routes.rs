@@ -5,6 +5,7 @@
 
 use crate::auth::Authenticator;
 use crate::problem::Problem;
+use crate::throttle::Throttles;
 use crate::{forget, resume};
 use axum::Router;
 use axum::extract::FromRequestParts;
@@ -14,6 +15,7 @@ use http::{Method, Uri};
 use playhead_core::{MovieId, Rules, UserId};
 use playhead_engine::EngineHandle;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The path of the heartbeat and of the list.
 const PROGRESS: &str = "/api/v1/stream/progress";
@@ -28,17 +30,23 @@ pub(crate) enum Route {
     Batch,
     Title,
     Titles,
+    Forget,
+    Erase,
     Other,
 }
 
 impl Route {
-    pub(crate) const ALL: [Self; 5] = [Self::Heartbeat, Self::Batch, Self::Title, Self::Titles, Self::Other];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Heartbeat, Self::Batch, Self::Title, Self::Titles, Self::Forget, Self::Erase, Self::Other];
 
-    /// What the router serves at this path.
-    pub(crate) fn of(path: &str) -> Self {
+    /// What the router serves of this method at this path.
+    pub(crate) fn of(method: &Method, path: &str) -> Self {
+        let forgets = method == Method::DELETE;
         match path.strip_prefix(PROGRESS) {
+            Some("") if forgets => Self::Erase,
             Some("") => Self::Titles,
             Some("/batch") => Self::Batch,
+            Some(rest) if rest.starts_with('/') && forgets => Self::Forget,
             Some(rest) if rest.starts_with('/') => Self::Title,
             _ => Self::Other,
         }
@@ -51,6 +59,8 @@ impl Route {
             Self::Batch => "batch",
             Self::Title => "title",
             Self::Titles => "titles",
+            Self::Forget => "forget",
+            Self::Erase => "erase",
             Self::Other => "other",
         }
     }
@@ -71,6 +81,7 @@ pub(crate) fn is_batch(method: &Method, path: &str) -> bool {
 pub(crate) struct Api {
     pub(crate) engine: EngineHandle,
     pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) throttles: Arc<Throttles>,
     pub(crate) rules: Rules,
 }
 
@@ -96,13 +107,19 @@ pub(crate) fn title_of(uri: &Uri) -> Result<MovieId, Problem> {
     uri.path().rsplit('/').next().and_then(|id| id.parse().ok()).ok_or(Problem::NotFound)
 }
 
-/// The token's user, as a parameter of handlers.
+/// The token's user, who does not ask too often, as a parameter of handlers.
 pub(crate) struct Viewer(pub(crate) UserId);
 
 impl FromRequestParts<Api> for Viewer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        api.authenticator.viewer(&parts.headers).map(Self)
+        let user = api.authenticator.viewer(&parts.headers)?;
+        let now = Instant::now();
+        api.throttles.requests.take(user, now)?;
+        if parts.method == Method::DELETE {
+            api.throttles.deletions.take(user, now)?;
+        }
+        Ok(Self(user))
     }
 }

@@ -17,7 +17,7 @@
 mod batch;
 mod faults;
 
-pub(crate) use batch::{Batch, BatchItem};
+pub(crate) use batch::{Batch, BatchItem, ITEMS_MAX};
 pub(crate) use faults::Fault;
 
 use crate::problem::Problem;
@@ -269,9 +269,9 @@ pub(crate) struct ListQuery {
 /// Titles on a page if the query does not say.
 const LIMIT_DEFAULT: usize = 20;
 /// The most titles on a page.
-const LIMIT_MAX: usize = 100;
+pub(crate) const LIMIT_MAX: usize = 100;
 /// The most titles that a query names.
-const MOVIES_MAX: usize = 100;
+pub(crate) const MOVIES_MAX: usize = 100;
 
 impl TitlesQuery {
     /// Parses the decoded pairs of a query. Unknown parameters are ignored; known ones may occur once, but for

@@ -16,7 +16,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The most items of a batch. A store takes this many as one group.
-const ITEMS_MAX: usize = 500;
+pub(crate) const ITEMS_MAX: usize = 500;
 
 /// The largest time: up to here every whole number is a double.
 const MILLIS_MAX: u64 = 1 << 53;

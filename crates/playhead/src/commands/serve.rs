@@ -12,6 +12,7 @@ use crate::clock::SystemClock;
 use crate::commands::token;
 use crate::config::Config;
 use crate::demo::{self, Signer};
+use crate::settings;
 use anyhow::Context;
 use playhead_core::UserId;
 use playhead_engine::Engine;
@@ -44,6 +45,9 @@ pub(crate) fn run(flags: Serve) -> Result<(), Failure> {
         }
         None => None,
     };
+    for (stranger, meant) in settings::strangers() {
+        tracing::warn!(stranger, meant, "a variable of the environment is no setting, but looks like one");
+    }
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())

@@ -3,12 +3,15 @@
 //! - [`process`]: starts it, any build of it, and ends it; [`client`]: speaks HTTP to it;
 //! - [`api`]: what works, and what each answer looks like;
 //! - [`bad_input`]: what does not, by tables: framing, size, slowness, paths, queries, bodies, tokens, overload;
+//! - [`tokens`]: those that do not count;
 //! - [`batch`]: what a player that was offline sends; times, sizes, all or nothing;
 //! - [`cors`]: what browsers are told;
 //! - [`delete`]: forgetting a title and a user; nobody reaches another user's rows;
 //! - [`demo`]: the page of `serve --dev`, its files and tokens;
 //! - [`docs`]: the examples of docs/API.md;
+//! - [`throttle`]: who asks too often;
 //! - [`startup`]: flags, files, signals and exit codes;
+//! - [`config`]: settings from flags, the environment and a file; completions and manual pages;
 //! - [`data_dir`]: directories that it must not start on; [`check`]: what `playhead check` finds and mends;
 //!   [`store`]: a store of known contents for both, and ways to damage it.
 //!
@@ -28,6 +31,7 @@ mod bad_input;
 mod batch;
 mod check;
 mod client;
+mod config;
 mod cors;
 mod crash;
 mod data_dir;
@@ -42,4 +46,6 @@ mod process;
 mod restart;
 mod startup;
 mod store;
+mod throttle;
+mod tokens;
 mod trace;

@@ -54,7 +54,12 @@ pub(crate) struct Ended {
 
 /// Runs a command to its end.
 pub(crate) fn run(arguments: &[&str]) -> Ended {
-    let output = playhead(arguments).output().unwrap();
+    run_in(&[], arguments)
+}
+
+/// Runs a command to its end, with these variables in its environment.
+pub(crate) fn run_in(environment: &[(&str, &str)], arguments: &[&str]) -> Ended {
+    let output = playhead(arguments).envs(environment.iter().copied()).output().unwrap();
     Ended {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -132,6 +137,9 @@ impl Launch {
         let stderr = NamedTempFile::new().unwrap();
         let mut child = command(words[0])
             .args(&words[1..])
+            // One user of a test does what many do elsewhere; a flag wins over this.
+            .env("PLAYHEAD_THROTTLE_PER_SECOND", "0")
+            .env("PLAYHEAD_DELETE_THROTTLE_PER_SECOND", "0")
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(&self.directory)
             .args(&self.flags)
