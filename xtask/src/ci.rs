@@ -9,7 +9,11 @@
 //! then is ended, with its descendants.
 
 use crate::process::{self, Deadline, cargo};
+<<<<<<< HEAD
 use crate::{browser, faults, license, packages, readme, sdk, tidy};
+=======
+use crate::{cassandra, faults, license, packages, readme, tidy};
+>>>>>>> main
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use std::path::Path;
@@ -79,10 +83,17 @@ const STAGES: &[Stage] = &[
         run: features,
     },
     Stage {
+<<<<<<< HEAD
         name: "browser",
         what: "in a real browser, five times each: a viewer goes on where they were, whatever happened",
         limit_minutes: 20,
         run: browser::in_ci,
+=======
+        name: "cassandra",
+        what: "conformance, the API and faults on a real three-node cluster",
+        limit_minutes: 15,
+        run: cassandra::test,
+>>>>>>> main
     },
     Stage {
         name: "readme",

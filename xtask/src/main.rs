@@ -3,7 +3,11 @@
 //! Run through the alias of `.cargo/config.toml`, from anywhere in the repository. One file per task; this one only
 //! says which there are.
 
+<<<<<<< HEAD
 mod browser;
+=======
+mod cassandra;
+>>>>>>> main
 mod ci;
 mod faults;
 mod license;
@@ -35,10 +39,15 @@ enum Task {
     Tidy,
     /// Build the binaries with built-in faults and print the variables by which tests find them
     Faults,
+<<<<<<< HEAD
     /// Prove in a real browser that a viewer goes on where they were
     Browser(browser::Options),
     /// Build the player SDK and the demo's scripts, compare them with what is committed, test the SDK
     Sdk,
+=======
+    /// A real Cassandra cluster on this machine
+    Cassandra(cassandra::Options),
+>>>>>>> main
     /// Install the Debian packages that the tests need, or name them
     Packages,
 }
@@ -59,8 +68,12 @@ fn carry_out(task: Task, root: &Path) -> Result<()> {
         Task::Ci(options) => ci::run(&options, root),
         Task::Tidy => tidy::run(root),
         Task::Faults => faults::run(root, Deadline::after(Duration::from_secs(3_600))),
+<<<<<<< HEAD
         Task::Browser(options) => browser::run(&options, root, Deadline::after(Duration::from_secs(6 * 3_600))),
         Task::Sdk => sdk::run(root, Deadline::after(Duration::from_secs(3_600))),
+=======
+        Task::Cassandra(options) => cassandra::run(&options, root),
+>>>>>>> main
         Task::Packages => packages::run(Deadline::after(Duration::from_secs(3_600))),
     }
 }

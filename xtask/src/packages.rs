@@ -31,6 +31,17 @@ const NEEDS: &[Need] = &[
     },
     Need { program: "node", packages: &["nodejs", "npm"], without: "the sdk and browser stages are skipped" },
     Need { program: "chromium", packages: &["chromium"], without: "the browser stage is skipped" },
+    Need {
+        program: "java",
+        packages: &["openjdk-17-jre-headless"],
+        without: "the tests on a real Cassandra cluster are skipped",
+    },
+    Need { program: "mvn", packages: &["maven"], without: "Cassandra can't be fetched, and its tests are skipped" },
+    Need {
+        program: "faketime",
+        packages: &["faketime"],
+        without: "the tests of clocks that jump or differ are skipped",
+    },
 ];
 
 /// Installs what is missing, or says what it is.
@@ -81,7 +92,7 @@ fn install(prefix: &[&str], packages: &[&str], deadline: Deadline) -> Result<()>
     apt_get(&[&["install", "--yes", "--no-install-recommends"], packages].concat())
 }
 
-fn is_on_path(program: &str) -> bool {
+pub(crate) fn is_on_path(program: &str) -> bool {
     env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|directory| directory.join(program).is_file()))
 }
 

@@ -5,6 +5,8 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod health;
 pub(crate) mod man;
+#[cfg(feature = "cassandra")]
+pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod token;
 

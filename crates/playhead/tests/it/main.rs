@@ -23,12 +23,18 @@
 //! - [`restart`]: told to stop, and paused;
 //! - [`disk_faults`]: its disk fails, is slow, or is full;
 //! - [`descriptors`]: more clients than it may have sockets.
+//!
+//! On a real cluster:
+//!
+//! - [`cassandra`]: what works, and what is said when it can't; [`cassandra_faults`]: nodes killed and paused.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test, as the test itself does")]
 
 mod api;
 mod bad_input;
 mod batch;
+mod cassandra;
+mod cassandra_faults;
 mod check;
 mod client;
 mod config;
