@@ -29,6 +29,8 @@ const NEEDS: &[Need] = &[
         packages: &["strace"],
         without: "the tests of failing and slow disks and of the order of system calls are skipped",
     },
+    Need { program: "node", packages: &["nodejs", "npm"], without: "the sdk and browser stages are skipped" },
+    Need { program: "chromium", packages: &["chromium"], without: "the browser stage is skipped" },
     Need {
         program: "java",
         packages: &["openjdk-17-jre-headless"],

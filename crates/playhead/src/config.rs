@@ -84,6 +84,7 @@ impl Config {
             tokens_remembered: flags.limits.tokens_remembered,
             max_item_age: flags.embedded.max_item_age,
             origins,
+            demo: None,
             rules: Rules { completed_at: flags.completed_at },
             deadlines,
             throttles: throttles(&flags.throttles),

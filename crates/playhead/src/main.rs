@@ -4,8 +4,8 @@
 //! also 3 an objective missed, 4 a lost or wrong position.
 //!
 //! In reading order: [`cli`] (what may be said), [`settings`] (from where it may be said), [`config`] (what is meant),
-//! `cassandra` (which cluster), [`descriptors`] (what the system allows), [`commands`] (what is done), [`clock`] (the only
-//! reader of the system's clock), [`log`] (how it talks).
+//! `cassandra` (which cluster), [`descriptors`] (what the system allows), [`commands`] (what is done), [`demo`] (a page to
+//! see it by), [`clock`] (the only reader of the system's clock), [`log`] (how it talks).
 
 #[cfg(feature = "cassandra")]
 mod cassandra;
@@ -13,6 +13,7 @@ mod cli;
 mod clock;
 mod commands;
 mod config;
+mod demo;
 mod descriptors;
 mod log;
 mod settings;

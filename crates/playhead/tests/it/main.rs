@@ -7,6 +7,7 @@
 //! - [`batch`]: what a player that was offline sends; times, sizes, all or nothing;
 //! - [`cors`]: what browsers are told;
 //! - [`delete`]: forgetting a title and a user; nobody reaches another user's rows;
+//! - [`demo`]: the page of `serve --dev`, its files and tokens;
 //! - [`docs`]: the examples of docs/API.md; [`openapi`]: the description of the interface, and that it is true;
 //! - [`paging`]: over a row that changes; [`properties`]: any interleaving of calls of two users equals a model;
 //! - [`throttle`]: who asks too often;
@@ -43,6 +44,7 @@ mod cors;
 mod crash;
 mod data_dir;
 mod delete;
+mod demo;
 mod descriptors;
 mod disk_faults;
 mod docs;
