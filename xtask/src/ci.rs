@@ -9,7 +9,7 @@
 //! then is ended, with its descendants.
 
 use crate::process::{self, Deadline, cargo};
-use crate::{faults, license, packages, readme, tidy};
+use crate::{cassandra, client, faults, license, packages, readme, tidy};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use std::path::Path;
@@ -71,6 +71,18 @@ const STAGES: &[Stage] = &[
         what: "tests that need another build of a crate: the model check",
         limit_minutes: 15,
         run: features,
+    },
+    Stage {
+        name: "cassandra",
+        what: "conformance, the API and faults on a real three-node cluster",
+        limit_minutes: 15,
+        run: cassandra::test,
+    },
+    Stage {
+        name: "client",
+        what: "a generated client of /openapi.json compiles and gets what the document says",
+        limit_minutes: 15,
+        run: client::run,
     },
     Stage {
         name: "readme",

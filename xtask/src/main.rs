@@ -3,7 +3,9 @@
 //! Run through the alias of `.cargo/config.toml`, from anywhere in the repository. One file per task; this one only
 //! says which there are.
 
+mod cassandra;
 mod ci;
+mod client;
 mod faults;
 mod license;
 mod packages;
@@ -33,6 +35,8 @@ enum Task {
     Tidy,
     /// Build the binaries with built-in faults and print the variables by which tests find them
     Faults,
+    /// A real Cassandra cluster on this machine
+    Cassandra(cassandra::Options),
     /// Install the Debian packages that the tests need, or name them
     Packages,
 }
@@ -53,6 +57,7 @@ fn carry_out(task: Task, root: &Path) -> Result<()> {
         Task::Ci(options) => ci::run(&options, root),
         Task::Tidy => tidy::run(root),
         Task::Faults => faults::run(root, Deadline::after(Duration::from_secs(3_600))),
+        Task::Cassandra(options) => cassandra::run(&options, root),
         Task::Packages => packages::run(Deadline::after(Duration::from_secs(3_600))),
     }
 }

@@ -13,7 +13,7 @@
 //! - `routes`: the route table; `progress`: heartbeats and batches; `resume`: reads; `forget`: deletions;
 //! - `wire`: JSON and queries; `auth`: tokens; `overload`: who is turned away; `throttle`: who asks too often;
 //!   `problem`: error answers;
-//! - `cors`: which web pages may call;
+//! - `cors`: which web pages may call; `openapi`: the description of all this;
 //! - `metrics`, `admin`: operations; `bounds`: what is bounded and no setting.
 
 mod accept;
@@ -24,6 +24,7 @@ mod connection;
 mod cors;
 mod forget;
 mod metrics;
+mod openapi;
 mod overload;
 mod problem;
 mod progress;
@@ -89,6 +90,8 @@ pub struct Options {
     pub shutdown_delay: Duration,
     /// How long connections may take to end after that.
     pub drain_deadline: Duration,
+    /// Whether this is for trying it out: serves a page that describes the interface.
+    pub is_dev: bool,
     /// The version that `/version` and the metrics give.
     pub version: &'static str,
 }
@@ -162,12 +165,13 @@ impl Server {
         let Self { listener, admin_listener, options } = self;
         let authenticator = Arc::new(options.authenticator);
         let throttles = Arc::new(Throttles::new(options.throttles));
-        let router = routes::router(Api {
+        let api = Api {
             engine: engine.handle(),
             authenticator: Arc::clone(&authenticator),
             throttles: Arc::clone(&throttles),
             rules: options.rules,
-        });
+        };
+        let router = routes::router(api, options.is_dev);
         let parts = WorkerParts {
             engine: engine.clone(),
             authenticator,

@@ -7,7 +7,7 @@
 //! the next start recovers from the log.
 
 use crate::Failure;
-use crate::cli::Serve;
+use crate::cli::{Serve, StoreName};
 use crate::clock::SystemClock;
 use crate::commands::token;
 use crate::config::Config;
@@ -32,6 +32,7 @@ const DEV_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) fn run(flags: Serve) -> Result<(), Failure> {
     let data_dir = flags.data_dir.clone();
     let token_flags = flags.tokens.clone();
+    let on_disk = flags.store == StoreName::Embedded;
     let connections_wanted = flags.limits.max_connections;
     let config = Config::of(flags)?;
     let connections_max = config.server.connections_max;
@@ -52,8 +53,13 @@ pub(crate) fn run(flags: Serve) -> Result<(), Failure> {
             let advice = format!("can't listen on {}: choose another address or stop who has it", error.address);
             anyhow::Error::new(error.source).context(advice)
         })?;
-        let engine = Engine::open(config.store, clock.clone(), config.limits)
-            .with_context(|| format!("can't open the store in {}", data_dir.display()))?;
+        let engine = Engine::open(config.store, clock.clone(), config.limits).with_context(|| {
+            if on_disk {
+                format!("can't open the store in {}", data_dir.display())
+            } else {
+                "can't open the store".to_owned()
+            }
+        })?;
         let shutdown = on_signals()?;
         announce(server.address()?, server.admin_address()?, dev_token.as_deref());
         if connections_max < connections_wanted {
@@ -143,7 +149,8 @@ fn lines_to_paste(address: SocketAddr, token: &str) -> String {
          # Get it back, on any device.\n\
          curl {bearer} {url}/42\n\
          # The continue-watching row.\n\
-         curl {bearer} {url}\n"
+         curl {bearer} {url}\n\
+         # Every call, to read in a browser: http://{address}/docs\n"
     )
 }
 
