@@ -163,7 +163,7 @@ pub(crate) struct LimitFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Throttles")]
 pub(crate) struct ThrottleFlags {
-    /// Requests a second of one user, over all connections, for long; 0 lets any number through
+    /// Requests a second of one user, over all connections to this server, for long; 0 lets any number through
     #[arg(long, env = "PLAYHEAD_THROTTLE_PER_SECOND", value_name = "N", default_value_t = 10, value_parser = per_second)]
     pub(crate) throttle_per_second: u32,
     /// Requests of one user at once, beyond which that rate holds; 0 lets any number through

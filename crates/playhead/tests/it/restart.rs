@@ -101,7 +101,7 @@ fn stopped_again_and_again_under_load_with_stuck_clients_it_ends_in_time_and_los
     const DRAIN: Duration = Duration::from_secs(2);
     const DELAY: Duration = Duration::from_millis(500);
     let Fixture { launch, directory: _directory } = fixture();
-    let launch = launch.with(&["--drain-deadline", "2s", "--shutdown-delay", "500ms"]);
+    let launch = launch.with(&["--drain-deadline", "2s", "--shutdown-delay", "500ms", "--request-deadline", "1h"]);
     let mut server = launch.start();
     // No user of the ledger.
     let bearer = token(&launch.directory, 5_000);
@@ -128,7 +128,7 @@ fn stopped_again_and_again_under_load_with_stuck_clients_it_ends_in_time_and_los
         assert_eq!(tally.faults, Vec::<String>::new());
         assert!(tally.acknowledged > 0);
         // They did hold it up, until they were cut off.
-        let longest = DELAY + DRAIN + Duration::from_secs(3);
+        let longest = DELAY + DRAIN + Duration::from_secs(8);
         assert!((DELAY + DRAIN..longest).contains(&took), "it ended after {took:?}");
         server = launch.start();
         ledger.verify(server.address).unwrap();
