@@ -13,7 +13,7 @@
 //! In reading order:
 //! - [`store`]: what a store is; its durability contract;
 //! - [`lane`]: a worker's way in;
-//! - [`store::embedded`], [`store::memory`], [`store::discard`]: the stores;
+//! - [`store::embedded`], `store::cassandra` (feature `cassandra`), [`store::memory`], [`store::discard`]: the stores;
 //! - [`metrics`]: what is counted; [`bounds`]: what is bounded;
 //! - `conformance` and `store::faulty` (feature `test-util`): what every store must pass, and one that fails on order.
 
@@ -25,7 +25,7 @@ pub mod metrics;
 pub mod store;
 
 pub use lane::{Lane, LaneDriver, Permit, Ticket};
-pub use store::{Condition, Group, Health, Outcome, Refusal, Store, StoreError};
+pub use store::{Condition, Durability, Group, Health, Outcome, Refusal, Store, StoreError};
 
 use metrics::StoreMetrics;
 use playhead_core::{Bookmark, Clock, MovieId, UserId, Write};
@@ -56,6 +56,9 @@ impl Default for Limits {
 pub enum StoreChoice {
     /// Own log, memtable and base in a directory.
     Embedded(EmbeddedOptions),
+    /// On a Cassandra or ScyllaDB cluster.
+    #[cfg(feature = "cassandra")]
+    Cassandra(Box<store::cassandra::CassandraOptions>),
     /// In memory, lost at exit.
     Memory {
         /// Rows not written for this long are not shown; `None` shows them for ever.
@@ -81,6 +84,8 @@ impl Engine {
     pub fn open(choice: StoreChoice, clock: Arc<dyn Clock>, limits: Limits) -> Result<Self, OpenError> {
         let store: Arc<dyn Store> = match choice {
             StoreChoice::Embedded(options) => Arc::new(Embedded::open(options, clock)?),
+            #[cfg(feature = "cassandra")]
+            StoreChoice::Cassandra(options) => Arc::new(store::cassandra::Cassandra::open(*options, clock)?),
             StoreChoice::Memory { retention } => Arc::new(store::memory::Memory::with_retention(clock, retention)),
             StoreChoice::Discard => Arc::new(store::discard::Discard::default()),
         };

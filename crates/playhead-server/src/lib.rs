@@ -80,6 +80,8 @@ pub struct Options {
     pub max_item_age: Duration,
     /// Whose web pages may call; `None` for no CORS at all.
     pub origins: Option<Origins>,
+    /// Routes of `serve --dev` beside the API's.
+    pub demo: Option<axum::Router>,
     /// How long clients may take.
     pub deadlines: Deadlines,
     /// How often users may ask.
@@ -172,6 +174,7 @@ impl Server {
             rules: options.rules,
         };
         let router = routes::router(api, options.is_dev);
+        let router = router.merge(options.demo.unwrap_or_default());
         let parts = WorkerParts {
             engine: engine.clone(),
             authenticator,

@@ -125,6 +125,9 @@ pub(crate) struct ReadinessAnswer {
     pub(crate) status: &'static str,
     /// Why it is not simply `ready`.
     pub(crate) reasons: Vec<String>,
+    /// What an acknowledged write survives, where the store knows: `synced`, `periodic` or `unknown`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) durability: Option<&'static str>,
 }
 
 /// What `/version` says.

@@ -33,8 +33,13 @@ pub(crate) enum Command {
     Token(Token),
     /// Reads all of a stopped server's data directory and says what is wrong with it
     Check(Check),
+    /// Prints, makes or compares the table that `--store cassandra` needs
+    #[cfg(feature = "cassandra")]
+    Schema(Box<crate::commands::schema::Schema>),
     /// Asks a running server whether it is ready; exit code 0 says yes
     Health(Health),
+    /// Plays many viewers against a server, and reads back what it acknowledged
+    Load(Box<crate::commands::load::Load>),
     /// Shows, checks and explains the settings of a server
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -54,6 +59,8 @@ Examples:
       Serve viewers whose tokens are signed (HS256) with that secret.
   playhead serve --config /etc/playhead.toml
       The same, said in a file: see `playhead config --help`.
+  playhead serve --store cassandra --cassandra-nodes 10.0.0.5,10.0.0.6 --jwt-secret-file /etc/playhead/secret
+      Keep positions on a cluster, as any number of such servers may; `playhead schema apply` makes the table.
   playhead serve --dev --store discard
       Keep nothing: measures what storing costs.";
 
@@ -105,6 +112,9 @@ pub(crate) struct Serve {
     pub(crate) throttles: ThrottleFlags,
     #[command(flatten)]
     pub(crate) embedded: EmbeddedFlags,
+    #[cfg(feature = "cassandra")]
+    #[command(flatten)]
+    pub(crate) cassandra: crate::cassandra::CassandraFlags,
 }
 
 /// Whose tokens count.
@@ -153,7 +163,7 @@ pub(crate) struct LimitFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Throttles")]
 pub(crate) struct ThrottleFlags {
-    /// Requests a second of one user, over all connections, for long; 0 lets any number through
+    /// Requests a second of one user, over all connections to this server, for long; 0 lets any number through
     #[arg(long, env = "PLAYHEAD_THROTTLE_PER_SECOND", value_name = "N", default_value_t = 10, value_parser = per_second)]
     pub(crate) throttle_per_second: u32,
     /// Requests of one user at once, beyond which that rate holds; 0 lets any number through
@@ -206,6 +216,9 @@ pub(crate) struct EmbeddedFlags {
 pub(crate) enum StoreName {
     /// On this machine's disk
     Embedded,
+    /// On an Apache Cassandra or ScyllaDB cluster
+    #[cfg(feature = "cassandra")]
+    Cassandra,
     /// In memory, lost at exit
     Memory,
     /// Nowhere

@@ -56,6 +56,11 @@ impl Config {
         let authenticator = Authenticator::hs256(&secret, claims(&flags.tokens))?;
         let store = match flags.store {
             StoreName::Embedded => StoreChoice::Embedded(embedded_options(&flags)),
+            #[cfg(feature = "cassandra")]
+            StoreName::Cassandra => {
+                let embedded = &flags.embedded;
+                StoreChoice::Cassandra(Box::new(flags.cassandra.options(embedded.retention.0, embedded.max_item_age)?))
+            }
             StoreName::Memory => StoreChoice::Memory { retention: flags.embedded.retention.0 },
             StoreName::Discard => StoreChoice::Discard,
         };
@@ -79,6 +84,7 @@ impl Config {
             tokens_remembered: flags.limits.tokens_remembered,
             max_item_age: flags.embedded.max_item_age,
             origins,
+            demo: None,
             rules: Rules { completed_at: flags.completed_at },
             deadlines,
             throttles: throttles(&flags.throttles),
@@ -100,7 +106,7 @@ fn check(flags: &Serve) -> Result<(), Failure> {
         true if !is_loopback && !flags.dev_allow_remote => {
             "--dev listens on loopback only, since anyone may read its secret's tokens: use a loopback address, or add --dev-allow-remote"
         }
-        false if flags.store != StoreName::Embedded => {
+        false if matches!(flags.store, StoreName::Memory | StoreName::Discard) => {
             "this store keeps nothing: use --store embedded, or add --dev to try it out"
         }
         false if !has_key => {

@@ -52,7 +52,7 @@ mod tests;
 
 use crate::metrics::StoreMetrics;
 use crate::store::stamp::Stamper;
-use crate::store::{Condition, Group, Health, Refusal, Store, StoreError};
+use crate::store::{Condition, Durability, Group, Health, Refusal, Store, StoreError};
 use base::{Base, BaseOptions, Mark};
 use committer::{CommitLimits, Committer, DrainJob, Mailbox};
 use disk::{Disk, OsDisk};
@@ -333,6 +333,7 @@ impl Embedded {
 /// Ready; or degraded, if the clock lies so far behind what is stored that write times no longer mean anything.
 fn condition_at_start(newest: Option<WriteTime>, now: WriteTime) -> Condition {
     let condition = Condition::default();
+    condition.set_durability(Durability::Synced);
     if newest.is_some_and(|newest| newest.since(now) > CLOCK_BEHIND_MAX) {
         let what = "the newest stored write is over a minute ahead of this machine's clock; write times go on from it";
         tracing::warn!("{what}");

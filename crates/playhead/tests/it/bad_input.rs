@@ -155,3 +155,28 @@ fn past_the_bound_of_writes_a_beat_is_shed_before_its_token_is_looked_at() {
     slow.send(rest);
     assert_eq!(slow.answer().status, 204);
 }
+
+#[test]
+fn a_write_whose_outcome_is_not_known_in_time_says_so() {
+    let directory = TempDir::new().unwrap();
+    // The committer waits for longer than anyone is let wait.
+    let launch = Launch::embedded(directory.path()).with(&["--commit-window", "4s", "--ack-deadline", "500ms"]);
+    let server = launch.start();
+    let token = token(&directory, 7);
+    let late = LATE.replace("42", "43");
+    let begun = Instant::now();
+    let mut client = server.connect();
+    let answers =
+        [client.beat(&token, GOOD), client.batch(&token, &late), client.delete(&format!("{PROGRESS}/44"), &token)];
+    for answer in answers {
+        assert_eq!((answer.status, answer.slug().as_str()), (503, "outcome-unknown"), "{answer:?}");
+        assert_eq!(answer.header("retry-after"), Some("4"), "{answer:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    // Unknown is not lost: each was carried out.
+    for movie in [42, 43] {
+        eventually("it is stored after all", || {
+            server.connect().get(&format!("{PROGRESS}/{movie}"), Some(&token)).json()["state"] != "none"
+        });
+    }
+}

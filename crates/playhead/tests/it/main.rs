@@ -7,6 +7,7 @@
 //! - [`batch`]: what a player that was offline sends; times, sizes, all or nothing;
 //! - [`cors`]: what browsers are told;
 //! - [`delete`]: forgetting a title and a user; nobody reaches another user's rows;
+//! - [`demo`]: the page of `serve --dev`, its files and tokens;
 //! - [`docs`]: the examples of docs/API.md; [`openapi`]: the description of the interface, and that it is true;
 //! - [`paging`]: over a row that changes; [`properties`]: any interleaving of calls of two users equals a model;
 //! - [`http2`]: refusals, deadlines and the end over HTTP/2;
@@ -14,7 +15,8 @@
 //! - [`startup`]: flags, files, signals and exit codes;
 //! - [`config`]: settings from flags, the environment and a file; completions and manual pages;
 //! - [`data_dir`]: directories that it must not start on; [`check`]: what `playhead check` finds and mends;
-//!   [`store`]: a store of known contents for both, and ways to damage it.
+//!   [`store`]: a store of known contents for both, and ways to damage it;
+//! - [`load`]: the load generator, against real servers and others.
 //!
 //! What a 204 promises, whatever befalls the server:
 //!
@@ -24,12 +26,18 @@
 //! - [`restart`]: told to stop, and paused;
 //! - [`disk_faults`]: its disk fails, is slow, or is full;
 //! - [`descriptors`]: more clients than it may have sockets.
+//!
+//! On a real cluster:
+//!
+//! - [`cassandra`]: what works, and what is said when it can't; [`cassandra_faults`]: nodes killed and paused.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test, as the test itself does")]
 
 mod api;
 mod bad_input;
 mod batch;
+mod cassandra;
+mod cassandra_faults;
 mod check;
 mod client;
 mod config;
@@ -37,11 +45,13 @@ mod cors;
 mod crash;
 mod data_dir;
 mod delete;
+mod demo;
 mod descriptors;
 mod disk_faults;
 mod docs;
 mod http2;
 mod ledger;
+mod load;
 mod openapi;
 mod order;
 mod paging;

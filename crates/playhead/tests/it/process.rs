@@ -19,6 +19,9 @@ use tempfile::{NamedTempFile, TempDir};
 /// How long a start may take, recovery included, in a build that is not optimised, on a machine that is busy.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long a cluster may take to come back, on a machine that is busy.
+pub(crate) const PATIENCE_FOR_CLUSTER: Duration = Duration::from_secs(120);
+
 /// Between two looks at what is waited for.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -242,6 +245,16 @@ impl Server {
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// SIGKILL, and its end.
