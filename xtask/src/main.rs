@@ -3,13 +3,16 @@
 //! Run through the alias of `.cargo/config.toml`, from anywhere in the repository. One file per task; this one only
 //! says which there are.
 
+mod browser;
 mod cassandra;
 mod ci;
+mod client;
 mod faults;
 mod license;
 mod packages;
 mod process;
 mod readme;
+mod sdk;
 mod tidy;
 
 use anyhow::{Context, Result};
@@ -34,6 +37,10 @@ enum Task {
     Tidy,
     /// Build the binaries with built-in faults and print the variables by which tests find them
     Faults,
+    /// Prove in a real browser that a viewer goes on where they were
+    Browser(browser::Options),
+    /// Build the player SDK and the demo's scripts, compare them with what is committed, test the SDK
+    Sdk,
     /// A real Cassandra cluster on this machine
     Cassandra(cassandra::Options),
     /// Install the Debian packages that the tests need, or name them
@@ -56,6 +63,8 @@ fn carry_out(task: Task, root: &Path) -> Result<()> {
         Task::Ci(options) => ci::run(&options, root),
         Task::Tidy => tidy::run(root),
         Task::Faults => faults::run(root, Deadline::after(Duration::from_secs(3_600))),
+        Task::Browser(options) => browser::run(&options, root, Deadline::after(Duration::from_secs(6 * 3_600))),
+        Task::Sdk => sdk::run(root, Deadline::after(Duration::from_secs(3_600))),
         Task::Cassandra(options) => cassandra::run(&options, root),
         Task::Packages => packages::run(Deadline::after(Duration::from_secs(3_600))),
     }

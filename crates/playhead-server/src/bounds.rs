@@ -25,7 +25,7 @@ pub fn bounds() -> Vec<Bound> {
         Bound::new("batches under way on one worker", BATCHES_MAX, "503 overloaded"),
         Bound::new("titles of one page of a list", LIMIT_MAX, "400"),
         Bound::new("titles asked for by id at once", MOVIES_MAX, "400"),
-        Bound::new("users that a throttle can tell apart at once", throttle::SLOTS, "some are let through"),
+        Bound::new("users ahead of their rate that a throttle can tell apart", throttle::SLOTS, "some are let through"),
         Bound::new("bytes still read of a connection that is being closed", LINGER_BYTES_MAX, "closed at once"),
         Bound::new("connections of operators", admin::CONNECTIONS_MAX, "closed at once"),
     ]

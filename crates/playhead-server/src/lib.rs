@@ -13,7 +13,7 @@
 //! - `routes`: the route table; `progress`: heartbeats and batches; `resume`: reads; `forget`: deletions;
 //! - `wire`: JSON and queries; `auth`: tokens; `overload`: who is turned away; `throttle`: who asks too often;
 //!   `problem`: error answers;
-//! - `cors`: which web pages may call;
+//! - `cors`: which web pages may call; `openapi`: the description of all this;
 //! - `metrics`, `admin`: operations; `bounds`: what is bounded and no setting.
 
 mod accept;
@@ -24,6 +24,7 @@ mod connection;
 mod cors;
 mod forget;
 mod metrics;
+mod openapi;
 mod overload;
 mod problem;
 mod progress;
@@ -79,6 +80,8 @@ pub struct Options {
     pub max_item_age: Duration,
     /// Whose web pages may call; `None` for no CORS at all.
     pub origins: Option<Origins>,
+    /// Routes of `serve --dev` beside the API's.
+    pub demo: Option<axum::Router>,
     /// How long clients may take.
     pub deadlines: Deadlines,
     /// How often users may ask.
@@ -89,6 +92,8 @@ pub struct Options {
     pub shutdown_delay: Duration,
     /// How long connections may take to end after that.
     pub drain_deadline: Duration,
+    /// Whether this is for trying it out: serves a page that describes the interface.
+    pub is_dev: bool,
     /// The version that `/version` and the metrics give.
     pub version: &'static str,
 }
@@ -162,12 +167,14 @@ impl Server {
         let Self { listener, admin_listener, options } = self;
         let authenticator = Arc::new(options.authenticator);
         let throttles = Arc::new(Throttles::new(options.throttles));
-        let router = routes::router(Api {
+        let api = Api {
             engine: engine.handle(),
             authenticator: Arc::clone(&authenticator),
             throttles: Arc::clone(&throttles),
             rules: options.rules,
-        });
+        };
+        let router = routes::router(api, options.is_dev);
+        let router = router.merge(options.demo.unwrap_or_default());
         let parts = WorkerParts {
             engine: engine.clone(),
             authenticator,

@@ -10,8 +10,11 @@ use crate::overload::{RETRY_OVERLOADED_SECONDS, RETRY_UNAVAILABLE_SECONDS, RETRY
 use crate::wire::{Fault, ProblemAnswer, json};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+
+/// The media type of every problem.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// What went wrong with a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -170,43 +173,93 @@ impl Problem {
             Problem::OutcomeUnknown => &OUTCOME_UNKNOWN,
         }
     }
+
+    /// One of each kind.
+    #[cfg(test)]
+    pub(crate) fn all() -> Vec<Self> {
+        // A kind that is added makes this match incomplete: add it below too.
+        let kinds = |problem: Self| match problem {
+            Problem::MalformedJson
+            | Problem::MalformedRequest
+            | Problem::InvalidQuery
+            | Problem::Unauthorized
+            | Problem::NotFound
+            | Problem::MethodNotAllowed
+            | Problem::RequestTimeout
+            | Problem::PayloadTooLarge
+            | Problem::UnsupportedMediaType
+            | Problem::InvalidRequest(_)
+            | Problem::RateLimited { .. }
+            | Problem::Overloaded
+            | Problem::StorageUnavailable
+            | Problem::OutcomeUnknown => problem,
+        };
+        [
+            Problem::MalformedJson,
+            Problem::MalformedRequest,
+            Problem::InvalidQuery,
+            Problem::Unauthorized,
+            Problem::NotFound,
+            Problem::MethodNotAllowed,
+            Problem::RequestTimeout,
+            Problem::PayloadTooLarge,
+            Problem::UnsupportedMediaType,
+            Problem::InvalidRequest(Vec::new()),
+            Problem::RateLimited { after_seconds: 1 },
+            Problem::Overloaded,
+            Problem::StorageUnavailable,
+            Problem::OutcomeUnknown,
+        ]
+        .map(kinds)
+        .into()
+    }
+
+    /// The status, as the API's document spells it.
+    pub(crate) fn status(&self) -> &'static str {
+        self.row().status.as_str()
+    }
+
+    /// What its type ends in.
+    pub(crate) fn slug(&self) -> &'static str {
+        self.row().slug
+    }
+
+    /// The header that this problem has and others have not; the router adds `Allow`.
+    pub(crate) fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Problem::Unauthorized => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            Problem::RateLimited { after_seconds } => Some((RETRY_AFTER, HeaderValue::from(*after_seconds))),
+            // What is left of the body is not waited for.
+            Problem::RequestTimeout => Some((CONNECTION, HeaderValue::from_static("close"))),
+            _ => self.row().retry_after_seconds.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))),
+        }
+    }
+
+    /// The body of its answer.
+    pub(crate) fn answer(&self) -> ProblemAnswer<'_> {
+        let row = self.row();
+        let errors = match self {
+            Problem::InvalidRequest(faults) => faults.as_slice(),
+            _ => &[],
+        };
+        ProblemAnswer {
+            kind: format!("urn:playhead:problem:{}", row.slug),
+            title: row.title,
+            status: row.status.as_u16(),
+            detail: row.detail,
+            errors,
+        }
+    }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let row = self.row();
-        let faults = match &self {
-            Problem::InvalidRequest(faults) => faults.as_slice(),
-            _ => &[],
-        };
-        let answer = ProblemAnswer {
-            kind: &format!("urn:playhead:problem:{}", row.slug),
-            title: row.title,
-            status: row.status.as_u16(),
-            detail: row.detail,
-            errors: faults,
-        };
-        let mut response = Response::new(Body::from(json(&answer)));
-        *response.status_mut() = row.status;
+        let mut response = Response::new(Body::from(json(&self.answer())));
+        *response.status_mut() = self.row().status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(seconds) = row.retry_after_seconds {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        match self {
-            Problem::Unauthorized => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            Problem::RateLimited { after_seconds } => {
-                headers.insert(RETRY_AFTER, HeaderValue::from(after_seconds));
-            }
-            // What is left of the body is not waited for.
-            Problem::RequestTimeout => {
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            _ => {}
-        }
+        headers.extend(self.header());
         response
     }
 }

@@ -6,7 +6,7 @@
 use crate::auth::Authenticator;
 use crate::problem::Problem;
 use crate::throttle::Throttles;
-use crate::{forget, resume};
+use crate::{forget, openapi, resume};
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::routing::{get, post};
@@ -18,10 +18,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// The path of the heartbeat and of the list.
-const PROGRESS: &str = "/api/v1/stream/progress";
+pub(crate) const PROGRESS: &str = "/api/v1/stream/progress";
 
 /// The path of the batch.
-const BATCH: &str = "/api/v1/stream/progress/batch";
+pub(crate) const BATCH: &str = "/api/v1/stream/progress/batch";
+
+/// The path of one title.
+pub(crate) const TITLE: &str = "/api/v1/stream/progress/{movie_id}";
+
+/// The path of what describes all this.
+pub(crate) const DOCUMENT: &str = "/openapi.json";
+
+/// The path of the same as a page, with `--dev` only.
+const DOCS: &str = "/docs";
 
 /// The routes, as the metrics tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,12 +94,15 @@ pub(crate) struct Api {
     pub(crate) rules: Rules,
 }
 
-/// Every path.
-pub(crate) fn router(api: Api) -> Router {
-    Router::new()
+/// Every path; with those for who tries it out.
+pub(crate) fn router(api: Api, is_dev: bool) -> Router {
+    let router = Router::new()
         .route(PROGRESS, get(resume::titles).post(is_the_workers).delete(forget::user))
         .route(BATCH, post(is_the_workers))
-        .route("/api/v1/stream/progress/{movie_id}", get(resume::title).delete(forget::title))
+        .route(TITLE, get(resume::title).delete(forget::title))
+        .route(DOCUMENT, openapi::json());
+    let router = if is_dev { router.route(DOCS, openapi::docs()) } else { router };
+    router
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(api)

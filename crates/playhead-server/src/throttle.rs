@@ -5,7 +5,7 @@
 //!
 //! **The promise.** Of one user, `burst` requests may come at once and `per_second` for long; what is beyond is
 //! [`Problem::RateLimited`] with the seconds after which one more is let through, and does not count. A user who keeps
-//! within it is never refused for what another does, but for a collision of 38 bits of a keyed hash.
+//! within it is never refused for what another does, but for a collision of 36 bits of a keyed hash.
 //!
 //! **How.** GCRA: all that is known of a user is one moment, up to which what was let through has used the rate up. A
 //! request moves it on by one interval, and is refused if that would put it more than `burst` intervals ahead of now.
@@ -31,8 +31,9 @@ pub const THROTTLE_PER_SECOND_MAX: u32 = 10_000;
 /// The largest burst.
 pub const THROTTLE_BURST_MAX: u32 = 1_000_000;
 
-/// Users that can be ahead at once, more or less: 2 MiB.
-pub(crate) const SLOTS: usize = 1 << 18;
+/// Half a mebibyte, which stays in a core's cache. Players come and go in it; what it must tell apart is the users who ask
+/// too much at one time.
+pub(crate) const SLOTS: usize = 1 << 16;
 
 /// In a slot, the low bits are a moment in ticks since the start, enough for 55 years; the others mark whose it is.
 const MOMENT_BITS: u32 = 44;

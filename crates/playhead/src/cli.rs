@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Schema(Box<crate::commands::schema::Schema>),
     /// Asks a running server whether it is ready; exit code 0 says yes
     Health(Health),
+    /// Plays many viewers against a server, and reads back what it acknowledged
+    Load(Box<crate::commands::load::Load>),
     /// Shows, checks and explains the settings of a server
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -161,7 +163,7 @@ pub(crate) struct LimitFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Throttles")]
 pub(crate) struct ThrottleFlags {
-    /// Requests a second of one user, over all connections, for long; 0 lets any number through
+    /// Requests a second of one user, over all connections to this server, for long; 0 lets any number through
     #[arg(long, env = "PLAYHEAD_THROTTLE_PER_SECOND", value_name = "N", default_value_t = 10, value_parser = per_second)]
     pub(crate) throttle_per_second: u32,
     /// Requests of one user at once, beyond which that rate holds; 0 lets any number through

@@ -84,12 +84,14 @@ impl Config {
             tokens_remembered: flags.limits.tokens_remembered,
             max_item_age: flags.embedded.max_item_age,
             origins,
+            demo: None,
             rules: Rules { completed_at: flags.completed_at },
             deadlines,
             throttles: throttles(&flags.throttles),
             beat_interval: flags.beat_interval.0,
             shutdown_delay: flags.shutdown_delay,
             drain_deadline: flags.drain_deadline,
+            is_dev: flags.dev,
             version: env!("CARGO_PKG_VERSION"),
         };
         Ok(Self { store, limits, server, dev_secret: flags.dev.then_some(secret) })

@@ -1,10 +1,11 @@
 //! The `playhead` binary: reads the command line, runs one command, and turns its end into an exit code.
 //!
-//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use.
+//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use; for `load`
+//! also 3 an objective missed, 4 a lost or wrong position.
 //!
 //! In reading order: [`cli`] (what may be said), [`settings`] (from where it may be said), [`config`] (what is meant),
-//! `cassandra` (which cluster), [`descriptors`] (what the system allows), [`commands`] (what is done), [`clock`] (the only
-//! reader of the system's clock), [`log`] (how it talks).
+//! `cassandra` (which cluster), [`descriptors`] (what the system allows), [`commands`] (what is done), [`demo`] (a page to
+//! see it by), [`clock`] (the only reader of the system's clock), [`log`] (how it talks).
 
 #[cfg(feature = "cassandra")]
 mod cassandra;
@@ -12,6 +13,7 @@ mod cli;
 mod clock;
 mod commands;
 mod config;
+mod demo;
 mod descriptors;
 mod log;
 mod settings;
@@ -42,6 +44,7 @@ fn run(said: settings::Said) -> Result<(), Failure> {
         #[cfg(feature = "cassandra")]
         cli::Command::Schema(arguments) => commands::schema::run(&arguments),
         cli::Command::Health(arguments) => commands::health::run(&arguments),
+        cli::Command::Load(arguments) => commands::load::run(*arguments),
         cli::Command::Config(cli::ConfigCommand::Show(arguments)) => {
             commands::config::show(arguments.output, &said.matches, said.file.as_ref())
         }

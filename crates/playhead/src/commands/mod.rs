@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod health;
+pub(crate) mod load;
 pub(crate) mod man;
 #[cfg(feature = "cassandra")]
 pub(crate) mod schema;

@@ -11,6 +11,7 @@ use crate::cli::{Serve, StoreName};
 use crate::clock::SystemClock;
 use crate::commands::token;
 use crate::config::Config;
+use crate::demo::{self, Signer};
 use crate::settings;
 use anyhow::Context;
 use playhead_core::UserId;
@@ -34,10 +35,15 @@ pub(crate) fn run(flags: Serve) -> Result<(), Failure> {
     let token_flags = flags.tokens.clone();
     let on_disk = flags.store == StoreName::Embedded;
     let connections_wanted = flags.limits.max_connections;
-    let config = Config::of(flags)?;
+    let is_remote_allowed = flags.dev_allow_remote;
+    let mut config = Config::of(flags)?;
     let connections_max = config.server.connections_max;
-    let dev_token = match &config.dev_secret {
-        Some(secret) => Some(token::mint(secret, &token_flags, DEV_USER, DEV_TTL)?),
+    let dev_token = match config.dev_secret.take() {
+        Some(secret) => {
+            let dev_token = token::mint(&secret, &token_flags, DEV_USER, DEV_TTL)?;
+            config.server.demo = Some(demo::router(Signer { secret, flags: token_flags, is_remote_allowed }));
+            Some(dev_token)
+        }
         None => None,
     };
     for (stranger, meant) in settings::strangers() {
@@ -142,14 +148,16 @@ fn lines_to_paste(address: SocketAddr, token: &str) -> String {
     let bearer = format!("-H 'Authorization: Bearer {token}'");
     let body = r#"{"movie_id": 42, "position_seconds": 1234.5, "duration_seconds": 7200}"#;
     format!(
-        "token for user {DEV_USER}, valid for a day: {token}\n\
+        "demo on http://{address}/demo/\n\
+         token for user {DEV_USER}, valid for a day: {token}\n\
          \n\
          # Save a position: the answer is 204 once it is durable.\n\
          curl -i {bearer} -H 'Content-Type: application/json' -d '{body}' {url}\n\
          # Get it back, on any device.\n\
          curl {bearer} {url}/42\n\
          # The continue-watching row.\n\
-         curl {bearer} {url}\n"
+         curl {bearer} {url}\n\
+         # Every call, to read in a browser: http://{address}/docs\n"
     )
 }
 

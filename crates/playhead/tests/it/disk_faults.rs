@@ -230,13 +230,13 @@ fn a_slow_disk_delays_every_204_and_sheds_and_loses_nothing() {
 }
 
 /// A file system of its own, in memory; gone when dropped.
-struct SmallDisk {
-    path: PathBuf,
+pub(crate) struct SmallDisk {
+    pub(crate) path: PathBuf,
 }
 
 impl SmallDisk {
     /// `None`, and the test is skipped, where this process may not mount.
-    fn mount(test: &str, path: &Path, mebibytes: u64) -> Option<Self> {
+    pub(crate) fn mount(test: &str, path: &Path, mebibytes: u64) -> Option<Self> {
         std::fs::create_dir(path).unwrap();
         let size = format!("size={mebibytes}m");
         let mut mount = Command::new("mount");

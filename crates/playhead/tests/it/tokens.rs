@@ -381,6 +381,22 @@ fn a_user_claim_that_is_no_canonical_id_is_refused() {
 }
 
 #[test]
+fn another_claim_may_hold_the_user_and_only_once() {
+    let claims = |more: &str| format!(r#"{{"sub":"someone","exp":{LATER}{more}}}"#);
+    let whole = claims(&format!(r#","profile":"{USER}""#));
+    let signed = |secret: &[u8]| sign_with(hmac::HMAC_SHA256, secret, HS256, &whole);
+    let scene = Scene::new(&["--user-claim", "profile"], signed);
+    let good = signed(&scene.secret);
+    scene.check_refused("no such claim", &plain(&scene.secret));
+    scene.check_refused("a name", &scene.with_claims(&claims(r#","profile":"alice""#)));
+    for second in ["8", "7"] {
+        let twice = claims(&format!(r#","profile":"{USER}","profile":"{second}""#));
+        scene.check_refused("twice", &scene.with_claims(&twice));
+    }
+    scene.end(&good, &[]);
+}
+
+#[test]
 fn issuer_and_audience_are_required_where_they_are_configured() {
     let claims = |more: &str| format!(r#"{{"sub":"{USER}","exp":{LATER}{more}}}"#);
     let whole = claims(r#","iss":"https://id.example","aud":"playhead""#);
