@@ -3,12 +3,15 @@
 //! Run through the alias of `.cargo/config.toml`, from anywhere in the repository. One file per task; this one only
 //! says which there are.
 
+mod bench;
 mod ci;
 mod faults;
 mod license;
 mod packages;
 mod process;
 mod readme;
+mod soak;
+mod subject;
 mod tidy;
 
 use anyhow::{Context, Result};
@@ -33,6 +36,10 @@ enum Task {
     Tidy,
     /// Build the binaries with built-in faults and print the variables by which tests find them
     Faults,
+    /// What a write costs, and memory, restarts and the disk: measured and stored
+    Bench(bench::Options),
+    /// Faults under load for as long as you like, every row read back after each
+    Soak(soak::Options),
     /// Install the Debian packages that the tests need, or name them
     Packages,
 }
@@ -53,6 +60,8 @@ fn carry_out(task: Task, root: &Path) -> Result<()> {
         Task::Ci(options) => ci::run(&options, root),
         Task::Tidy => tidy::run(root),
         Task::Faults => faults::run(root, Deadline::after(Duration::from_secs(3_600))),
+        Task::Bench(options) => bench::run(&options, root),
+        Task::Soak(options) => soak::run(&options, root),
         Task::Packages => packages::run(Deadline::after(Duration::from_secs(3_600))),
     }
 }

@@ -43,8 +43,7 @@ pub fn mix(a: u64, b: u64, c: u64) -> u64 {
 #[must_use]
 pub fn unit(bits: u64) -> f64 {
     // 53 bits fill a double exactly.
-    let unit = (bits >> 11) as f64 / (1_u64 << 53) as f64;
-    unit
+    (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// A number of a range, both ends included.

@@ -348,12 +348,12 @@ mod tests {
         let none = json!({"movie_id": "103", "state": "none"});
         let by_title = [(101, older.clone()), (102, newer.clone()), (103, none)].into();
         let check = |items: &[Value]| readback.check_list(items, &by_title);
-        assert_eq!(check(&[newer.clone(), older.clone(), foreign.clone()]), Ok(()));
+        assert_eq!(check(&[newer.clone(), older.clone(), foreign]), Ok(()));
         for (bad, word) in [
             (vec![older.clone(), newer.clone()], "newest first"),
             (vec![newer.clone()], "1 of 2"),
             (vec![newer.clone(), item(101, "2025")], "by title"),
-            (vec![newer.clone(), older.clone(), item(104, "2025")], "never sent"),
+            (vec![newer, older, item(104, "2025")], "never sent"),
             (vec![json!({})], "without a title"),
         ] {
             assert!(check(&bad).unwrap_err().contains(word), "{word}");
