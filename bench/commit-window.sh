@@ -19,7 +19,7 @@ for user in $(seq 10000); do "$playhead" token --user "$user" --jwt-secret-file 
 for delay in 125 11 0; do
   for window in 0ms 1ms 2ms 5ms; do
     "$playhead" serve --jwt-secret-file "$work/secret" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 \
-      --data-dir "$work/data" --commit-window "$window" > "$work/out" 2> "$work/log" &
+      --throttle-per-second 0 --data-dir "$work/data" --commit-window "$window" > "$work/out" 2> "$work/log" &
     server=$!
     until grep -q 'admin on' "$work/out"; do kill -0 "$server"; sleep 0.1; done
     url=$(sed -n 's/listening on //p' "$work/out")

@@ -9,7 +9,7 @@
 //! then is ended, with its descendants.
 
 use crate::process::{self, Deadline, cargo};
-use crate::{faults, license, packages, readme, tidy};
+use crate::{browser, cassandra, client, faults, license, packages, readme, sdk, tidy};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use std::path::Path;
@@ -60,6 +60,12 @@ const STAGES: &[Stage] = &[
     },
     Stage { name: "docs", what: "rustdoc has nothing to warn about", limit_minutes: 10, run: docs },
     Stage {
+        name: "sdk",
+        what: "the player SDK and the demo's scripts are what is committed; the SDK's tests, size and package",
+        limit_minutes: 12,
+        run: sdk::run,
+    },
+    Stage {
         name: "faults",
         what: "builds of the binary with built-in faults, for the tests that must catch them",
         limit_minutes: 25,
@@ -71,6 +77,24 @@ const STAGES: &[Stage] = &[
         what: "tests that need another build of a crate: the model check",
         limit_minutes: 15,
         run: features,
+    },
+    Stage {
+        name: "browser",
+        what: "in a real browser, five times each: a viewer goes on where they were, whatever happened",
+        limit_minutes: 20,
+        run: browser::in_ci,
+    },
+    Stage {
+        name: "cassandra",
+        what: "conformance, the API and faults on a real three-node cluster",
+        limit_minutes: 35,
+        run: cassandra::test,
+    },
+    Stage {
+        name: "client",
+        what: "a generated client of /openapi.json compiles and gets what the document says",
+        limit_minutes: 15,
+        run: client::run,
     },
     Stage {
         name: "readme",

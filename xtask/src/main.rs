@@ -4,12 +4,16 @@
 //! says which there are.
 
 mod bench;
+mod browser;
+mod cassandra;
 mod ci;
+mod client;
 mod faults;
 mod license;
 mod packages;
 mod process;
 mod readme;
+mod sdk;
 mod soak;
 mod subject;
 mod tidy;
@@ -40,6 +44,12 @@ enum Task {
     Bench(bench::Options),
     /// Faults under load for as long as you like, every row read back after each
     Soak(soak::Options),
+    /// Prove in a real browser that a viewer goes on where they were
+    Browser(browser::Options),
+    /// Build the player SDK and the demo's scripts, compare them with what is committed, test the SDK
+    Sdk,
+    /// A real Cassandra cluster on this machine
+    Cassandra(cassandra::Options),
     /// Install the Debian packages that the tests need, or name them
     Packages,
 }
@@ -62,6 +72,9 @@ fn carry_out(task: Task, root: &Path) -> Result<()> {
         Task::Faults => faults::run(root, Deadline::after(Duration::from_secs(3_600))),
         Task::Bench(options) => bench::run(&options, root),
         Task::Soak(options) => soak::run(&options, root),
+        Task::Browser(options) => browser::run(&options, root, Deadline::after(Duration::from_secs(6 * 3_600))),
+        Task::Sdk => sdk::run(root, Deadline::after(Duration::from_secs(3_600))),
+        Task::Cassandra(options) => cassandra::run(&options, root),
         Task::Packages => packages::run(Deadline::after(Duration::from_secs(3_600))),
     }
 }

@@ -29,6 +29,21 @@ const NEEDS: &[Need] = &[
         packages: &["strace"],
         without: "the tests of failing and slow disks and of the order of system calls are skipped",
     },
+    Need { program: "node", packages: &["nodejs", "npm"], without: "the sdk and browser stages are skipped" },
+    Need { program: "chromium", packages: &["chromium"], without: "the browser stage is skipped" },
+    Need {
+        program: "java",
+        packages: &["openjdk-17-jre-headless"],
+        without: "the tests on a real Cassandra cluster are skipped",
+    },
+    Need { program: "mvn", packages: &["maven"], without: "Cassandra can't be fetched, and its tests are skipped" },
+    Need {
+        program: "faketime",
+        packages: &["faketime"],
+        without: "the tests of clocks that jump or differ are skipped",
+    },
+    Need { program: "node", packages: &["nodejs"], without: "the client stage is skipped" },
+    Need { program: "npm", packages: &["npm"], without: "the client stage is skipped" },
 ];
 
 /// Installs what is missing, or says what it is.
@@ -79,7 +94,7 @@ fn install(prefix: &[&str], packages: &[&str], deadline: Deadline) -> Result<()>
     apt_get(&[&["install", "--yes", "--no-install-recommends"], packages].concat())
 }
 
-fn is_on_path(program: &str) -> bool {
+pub(crate) fn is_on_path(program: &str) -> bool {
     env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|directory| directory.join(program).is_file()))
 }
 

@@ -100,16 +100,21 @@ pub(crate) fn new(store: Arc<dyn Store>, limits: Limits) -> (Lane, LaneDriver) {
 }
 
 impl Lane {
-    /// A place for one write, to be taken before any work is done for it.
+    /// Whether there is no place at present: then no work need be begun for a write.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.in_flight.get() >= self.0.limits.lane_writes
+    }
+
+    /// A place for one write.
     ///
     /// # Errors
     /// [`Refusal::Busy`] if the lane is full: shed the request.
     pub fn admit(&self) -> Result<Permit, Refusal> {
-        let in_flight = self.0.in_flight.get();
-        if in_flight >= self.0.limits.lane_writes {
+        if self.is_full() {
             return Err(Refusal::Busy);
         }
-        self.0.in_flight.set(in_flight + 1);
+        self.0.in_flight.set(self.0.in_flight.get() + 1);
         Ok(Permit(Some(Rc::clone(&self.0))))
     }
 

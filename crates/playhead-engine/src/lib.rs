@@ -13,10 +13,11 @@
 //! In reading order:
 //! - [`store`]: what a store is; its durability contract;
 //! - [`lane`]: a worker's way in;
-//! - [`store::embedded`], [`store::memory`], [`store::discard`]: the stores;
-//! - [`metrics`]: what is counted;
+//! - [`store::embedded`], `store::cassandra` (feature `cassandra`), [`store::memory`], [`store::discard`]: the stores;
+//! - [`metrics`]: what is counted; [`bounds`]: what is bounded;
 //! - `conformance` and `store::faulty` (feature `test-util`): what every store must pass, and one that fails on order.
 
+pub mod bounds;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 pub mod lane;
@@ -24,7 +25,7 @@ pub mod metrics;
 pub mod store;
 
 pub use lane::{Lane, LaneDriver, Permit, Ticket};
-pub use store::{Condition, Group, Health, Outcome, Refusal, Store, StoreError};
+pub use store::{Condition, Durability, Group, Health, Outcome, Refusal, Store, StoreError};
 
 use metrics::StoreMetrics;
 use playhead_core::{Bookmark, Clock, MovieId, UserId, Write};
@@ -55,8 +56,14 @@ impl Default for Limits {
 pub enum StoreChoice {
     /// Own log, memtable and base in a directory.
     Embedded(EmbeddedOptions),
+    /// On a Cassandra or ScyllaDB cluster.
+    #[cfg(feature = "cassandra")]
+    Cassandra(Box<store::cassandra::CassandraOptions>),
     /// In memory, lost at exit.
-    Memory,
+    Memory {
+        /// Rows not written for this long are not shown; `None` shows them for ever.
+        retention: Option<Duration>,
+    },
     /// Keeps nothing.
     Discard,
 }
@@ -77,7 +84,9 @@ impl Engine {
     pub fn open(choice: StoreChoice, clock: Arc<dyn Clock>, limits: Limits) -> Result<Self, OpenError> {
         let store: Arc<dyn Store> = match choice {
             StoreChoice::Embedded(options) => Arc::new(Embedded::open(options, clock)?),
-            StoreChoice::Memory => Arc::new(store::memory::Memory::new(clock)),
+            #[cfg(feature = "cassandra")]
+            StoreChoice::Cassandra(options) => Arc::new(store::cassandra::Cassandra::open(*options, clock)?),
+            StoreChoice::Memory { retention } => Arc::new(store::memory::Memory::with_retention(clock, retention)),
             StoreChoice::Discard => Arc::new(store::discard::Discard::default()),
         };
         Ok(Self::over(store, limits))

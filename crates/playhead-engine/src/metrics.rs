@@ -3,7 +3,7 @@
 //! The server's workers use the same [`Counter`] and [`Histogram`] for theirs, and its `metrics.rs` gives every one of
 //! them its public name. Nothing here carries a user or a title.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A number that only grows, or a gauge that is set.
@@ -74,7 +74,7 @@ impl Histogram {
     }
 }
 
-/// What a store counts. The embedded store fills all of it, the others leave it at zero.
+/// What a store counts. Each store fills what it has, and leaves the rest at zero.
 #[derive(Debug, Default)]
 pub struct StoreMetrics {
     /// Records made durable.
@@ -115,6 +115,30 @@ pub struct StoreMetrics {
     pub base_read_errors: Counter,
     /// Reads waiting for or running on the reader pool.
     pub reads_queued: Counter,
+    /// Writes of which it is not known whether they were stored (cassandra).
+    pub unknown_outcomes: Counter,
+    /// Statements sent a second time (cassandra).
+    pub repeats: Counter,
+    /// Rows read that no Playhead has written (cassandra).
+    pub foreign_rows: Counter,
+    /// How far this machine's clock is ahead of the median of the cluster's, in microseconds (cassandra).
+    pub clock_ahead_us: Offset,
+}
+
+/// A gauge that may be below zero.
+#[derive(Debug, Default)]
+pub struct Offset(AtomicI64);
+
+impl Offset {
+    /// Sets it.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value.
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //!
 //! **The durability contract.** A store settles a write with `Ok` only when the write is kept *and* visible:
 //! - [`embedded`]: its record is in the log and `fdatasync` has returned; it survives the process and the power;
+//! - `cassandra`: as many replicas as were asked for have acknowledged it; what that survives is the cluster's setting,
+//!   which is read and told ([`Durability`]);
 //! - [`memory`]: it is in memory; it survives nothing;
 //! - [`discard`]: never; nothing is kept.
 //!
@@ -18,6 +20,8 @@
 //! **The limits.** `commit` never blocks and never queues without bound. A list shows the newest
 //! [`TITLES_LISTED_MAX`] titles; a store may drop the others.
 
+#[cfg(feature = "cassandra")]
+pub mod cassandra;
 pub mod discard;
 pub mod embedded;
 #[cfg(feature = "test-util")]
@@ -29,6 +33,7 @@ use crate::metrics::StoreMetrics;
 use futures_util::future::BoxFuture;
 use playhead_core::{Bookmark, MovieId, UserId, Write};
 use std::cmp::Reverse;
+use std::sync::{Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 /// The most titles that a list of one user shows.
@@ -197,30 +202,69 @@ pub enum Health {
     Ready,
     /// In use, but an operator should look: the reason.
     Degraded(String),
+    /// Not to be used, for now: the reason. It may become usable by itself.
+    Unready(String),
     /// Stopped for good: the reason. The process must end.
     Failed(String),
 }
 
-/// A store's health, set by the store and watched by readiness and by main.
+/// What an acknowledged write survives, from the weakest to the strongest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Nobody says.
+    Unknown,
+    /// It is synced some seconds after it was acknowledged.
+    Periodic,
+    /// It was synced before it was acknowledged.
+    Synced,
+}
+
+impl Durability {
+    /// Its name in answers and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Periodic => "periodic",
+            Self::Synced => "synced",
+        }
+    }
+}
+
+/// A store's health, set by the store and watched by readiness and by main; and what its acknowledgements are worth.
 #[derive(Debug)]
-pub struct Condition(watch::Sender<Health>);
+pub struct Condition {
+    health: watch::Sender<Health>,
+    durability: Mutex<Option<Durability>>,
+}
 
 impl Default for Condition {
     fn default() -> Self {
-        Self(watch::Sender::new(Health::Ready))
+        Self { health: watch::Sender::new(Health::Ready), durability: Mutex::new(None) }
     }
 }
 
 impl Condition {
+    /// What an acknowledged write survives; `None` if nothing is kept, or nobody knows yet.
+    #[must_use]
+    pub fn durability(&self) -> Option<Durability> {
+        *self.durability.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what an acknowledged write survives.
+    pub fn set_durability(&self, durability: Durability) {
+        *self.durability.lock().unwrap_or_else(PoisonError::into_inner) = Some(durability);
+    }
+
     /// How the store is now.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.0.borrow().clone()
+        self.health.borrow().clone()
     }
 
     /// Sets the health, unless the store has failed: that is for good.
     pub fn set(&self, health: Health) {
-        self.0.send_if_modified(|current| {
+        self.health.send_if_modified(|current| {
             let changes = !matches!(current, Health::Failed(_)) && *current != health;
             if changes {
                 *current = health;
@@ -231,7 +275,7 @@ impl Condition {
 
     /// Returns the reason once the store has failed; waits for ever otherwise.
     pub fn failed(&self) -> impl Future<Output = String> + use<> {
-        let mut watcher = self.0.subscribe();
+        let mut watcher = self.health.subscribe();
         async move {
             loop {
                 if let Health::Failed(reason) = &*watcher.borrow_and_update() {

@@ -1,7 +1,8 @@
 //! The operations listener, on an address of its own: `/livez`, `/readyz`, `/version`, `/metrics`.
 //!
 //! `/livez` says that the process answers. `/readyz` says whether a balancer should send requests here: 503 before the
-//! server serves, while it closes down and once the store has failed. A store that is merely `degraded` is not 503:
+//! server serves, while it closes down, while the store can't be used yet or must not be written, and once it has
+//! failed. It also says what an acknowledged write survives, where the store knows. A store that is merely `degraded` is not 503:
 //! an outage that all nodes share must not take all of them out. Nothing here needs a token, so it belongs on an
 //! address that viewers don't reach.
 
@@ -16,7 +17,7 @@ use http::header::CONTENT_TYPE;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use playhead_engine::{Engine, Health};
+use playhead_engine::{Durability, Engine, Health};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use tokio::net::TcpListener;
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Connections at once.
-const CONNECTIONS_MAX: usize = 64;
+pub(crate) const CONNECTIONS_MAX: usize = 64;
 
 /// Pause after a failed accept: descriptors may be short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -60,11 +61,13 @@ async fn ready(State(operations): State<Operations>) -> Response {
         _ if operations.closes_down.load(Ordering::Relaxed) => {
             ("closing down", vec!["the server was told to stop".to_owned()])
         }
+        Health::Unready(reason) => ("not ready", vec![reason]),
         Health::Degraded(reason) => ("degraded", vec![reason]),
         Health::Ready => ("ready", Vec::new()),
     };
+    let durability = operations.engine.condition().durability().map(Durability::name);
     let is_ready = matches!(status, "ready" | "degraded");
-    let answer = ([(CONTENT_TYPE, "application/json")], json(&ReadinessAnswer { status, reasons }));
+    let answer = ([(CONTENT_TYPE, "application/json")], json(&ReadinessAnswer { status, reasons, durability }));
     if is_ready { answer.into_response() } else { (NOT_READY, answer).into_response() }
 }
 

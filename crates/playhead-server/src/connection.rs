@@ -41,16 +41,16 @@ use tokio::net::TcpStream;
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// The largest request head.
-const HEAD_BYTES_MAX: u32 = 16 * 1024;
+pub(crate) const HEAD_BYTES_MAX: u32 = 16 * 1024;
 
 /// Requests under way at once on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 128;
+pub(crate) const STREAMS_MAX: u32 = 128;
 
 /// How long a closed connection still takes what its client sends, so that the answer is not lost in a reset.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How much it then takes.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

@@ -11,28 +11,34 @@
 //! - `worker`: one runtime per core, and which requests it serves itself;
 //! - `connection`: the deadlines of clients;
 //! - `routes`: the route table; `progress`: heartbeats and batches; `resume`: reads; `forget`: deletions;
-//! - `wire`: JSON and queries; `auth`: tokens; `overload`: who is turned away; `problem`: error answers;
-//! - `cors`: which web pages may call;
-//! - `metrics`, `admin`: operations.
+//! - `wire`: JSON and queries; `auth`: tokens; `overload`: who is turned away; `throttle`: who asks too often;
+//!   `problem`: error answers;
+//! - `cors`: which web pages may call; `openapi`: the description of all this;
+//! - `metrics`, `admin`: operations; `bounds`: what is bounded and no setting.
 
 mod accept;
 mod admin;
 mod auth;
+mod bounds;
 mod connection;
 mod cors;
 mod forget;
 mod metrics;
+mod openapi;
 mod overload;
 mod problem;
 mod progress;
 mod resume;
 mod routes;
+mod throttle;
 mod wire;
 mod worker;
 
 pub use auth::{Authenticator, Claims, SECRET_BYTES_MIN, SecretTooShort, TOKENS_REMEMBERED_MAX};
+pub use bounds::bounds;
 pub use connection::Deadlines;
 pub use cors::{NotAnOrigin, Origins};
+pub use throttle::{Rate, THROTTLE_BURST_MAX, THROTTLE_PER_SECOND_MAX, ThrottleLimits};
 
 use accept::Acceptor;
 use admin::Operations;
@@ -47,11 +53,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
+use throttle::Throttles;
 use tokio::net::{TcpListener, TcpSocket};
 use worker::{Ended, WorkerParts};
 
 /// Connections that wait to be accepted: after a restart all players come back within seconds.
-const BACKLOG: u32 = 4096;
+pub(crate) const BACKLOG: u32 = 4096;
 
 /// What a server is told.
 pub struct Options {
@@ -73,12 +80,20 @@ pub struct Options {
     pub max_item_age: Duration,
     /// Whose web pages may call; `None` for no CORS at all.
     pub origins: Option<Origins>,
+    /// Routes of `serve --dev` beside the API's.
+    pub demo: Option<axum::Router>,
     /// How long clients may take.
     pub deadlines: Deadlines,
+    /// How often users may ask.
+    pub throttles: ThrottleLimits,
+    /// How often players are asked to send a position, in whole seconds; `None` leaves it to them.
+    pub beat_interval: Option<Duration>,
     /// How long it serves on after it was told to stop, no longer ready.
     pub shutdown_delay: Duration,
     /// How long connections may take to end after that.
     pub drain_deadline: Duration,
+    /// Whether this is for trying it out: serves a page that describes the interface.
+    pub is_dev: bool,
     /// The version that `/version` and the metrics give.
     pub version: &'static str,
 }
@@ -151,11 +166,15 @@ impl Server {
     ) -> Result<(), RunError> {
         let Self { listener, admin_listener, options } = self;
         let authenticator = Arc::new(options.authenticator);
-        let router = routes::router(Api {
+        let throttles = Arc::new(Throttles::new(options.throttles));
+        let api = Api {
             engine: engine.handle(),
             authenticator: Arc::clone(&authenticator),
+            throttles: Arc::clone(&throttles),
             rules: options.rules,
-        });
+        };
+        let router = routes::router(api, options.is_dev);
+        let router = router.merge(options.demo.unwrap_or_default());
         let parts = WorkerParts {
             engine: engine.clone(),
             authenticator,
@@ -166,6 +185,8 @@ impl Server {
             tokens_remembered: options.tokens_remembered,
             max_item_age: options.max_item_age,
             origins: options.origins.map(Arc::new),
+            throttles,
+            beat_interval: options.beat_interval,
         };
         let started: io::Result<Vec<_>> =
             (0..options.workers).map(|number| worker::start(number, parts.clone())).collect();

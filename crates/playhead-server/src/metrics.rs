@@ -164,9 +164,12 @@ impl Metrics {
         let health = match self.engine.condition().health() {
             Health::Ready => 2,
             Health::Degraded(_) => 1,
-            Health::Failed(_) => 0,
+            Health::Unready(_) | Health::Failed(_) => 0,
         };
-        page.gauge("store_health", "2 in use, 1 in use with something to look at, 0 stopped", health)?;
+        page.gauge("store_health", "2 in use, 1 in use with something to look at, 0 not to be used", health)?;
+        let help = "What an acknowledged write survives: 3 synced, 2 synced some seconds later, 1 unknown, 0 no word";
+        let durability = self.engine.condition().durability().map_or(0, |durability| durability as u64 + 1);
+        page.gauge("store_durability", help, durability)?;
         page.counter("store_records", "Records made durable", store.records.get())?;
         page.counter("store_frames", "Frames written to the log", store.frames.get())?;
         page.counter("store_log_written_bytes", "Bytes written to the log", store.log_bytes.get())?;
@@ -190,7 +193,14 @@ impl Metrics {
         page.gauge("store_log_segments", "Log segments not yet in the base", store.log_segments.get())?;
         page.gauge("store_base_l0_tables", "Tables in the base's first level", store.base_l0_tables.get())?;
         page.counter("store_base_read_errors", "Reads that the base could not answer", store.base_read_errors.get())?;
-        page.gauge("store_reads_queued", "Reads waiting for or on the reader pool", store.reads_queued.get())
+        page.gauge("store_reads_queued", "Reads waiting for or on the reader pool", store.reads_queued.get())?;
+        let help = "Writes of which it is not known whether they were stored";
+        page.counter("store_unknown_outcomes", help, store.unknown_outcomes.get())?;
+        page.counter("store_repeats", "Statements sent to the cluster a second time", store.repeats.get())?;
+        page.counter("store_foreign_rows", "Rows read that no Playhead has written", store.foreign_rows.get())?;
+        let help = "How far this machine's clock is ahead of the median of the cluster's";
+        let mut ahead = page.0.encode_descriptor("store_clock_ahead", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        ahead.encode_gauge(&(store.clock_ahead_us.get() as f64 * 1e-6))
     }
 }
 

@@ -1,10 +1,11 @@
 //! Who is turned away, when, and for how long.
 //!
 //! - A heartbeat beyond its worker's bound on writes in flight is *shed* before its token or body is looked at: a
-//!   refused beat must cost far less than an accepted one. A player loses nothing by it, its next beat says more.
+//!   refused beat must cost far less than an accepted one. A player loses nothing by it, its next beat says more. Its
+//!   place is taken once its body is here, when it may be shed after all: nobody holds a place by being slow.
 //! - So is a client batch beyond its worker's bound ([`BatchPlace`]): its body is long, so few are held at once.
 //! - A connection beyond the cap is closed as soon as it is accepted ([`crate::accept`]).
-//! - What the store refuses is handed on.
+//! - What the store refuses is handed on. Who asks too often is another matter: [`crate::throttle`].
 //!
 //! Players spread their next attempt over `Retry-After × (1 + random 0…1)`.
 
@@ -19,13 +20,18 @@ pub(crate) const RETRY_UNAVAILABLE_SECONDS: u32 = 10;
 /// One beat.
 pub(crate) const RETRY_UNKNOWN_SECONDS: u32 = 4;
 
-/// A place for one heartbeat, before anything else is done for it.
+/// Refuses a heartbeat that would find no place now, before anything else is done for it.
+pub(crate) fn shed_if_full(lane: &Lane) -> Result<(), Problem> {
+    if lane.is_full() { Err(StoreError::Refused(Refusal::Busy).into()) } else { Ok(()) }
+}
+
+/// A place for one heartbeat that is here.
 pub(crate) fn admit(lane: &Lane) -> Result<Permit, Problem> {
     lane.admit().map_err(|refusal| StoreError::Refused(refusal).into())
 }
 
 /// Client batches under way on one worker, of 128 KiB each at most: 32 MiB.
-const BATCHES_MAX: usize = 256;
+pub(crate) const BATCHES_MAX: usize = 256;
 
 /// A place for one client batch, from before its token is looked at to its outcome.
 pub(crate) struct BatchPlace<'a>(&'a Cell<usize>);

@@ -4,14 +4,17 @@
 //! rely on; `title` and `detail` are for people and never repeat anything that the client sent. What hyper refuses by
 //! itself (a head that is no HTTP, or too long) has an empty body.
 //!
-//! A 4xx is final: the same request fails again. 408 and 503 are worth another attempt, with the newest position.
+//! A 4xx is final: the same request fails again. 408, 429 and 503 are worth another attempt, with the newest position.
 
 use crate::overload::{RETRY_OVERLOADED_SECONDS, RETRY_UNAVAILABLE_SECONDS, RETRY_UNKNOWN_SECONDS};
 use crate::wire::{Fault, ProblemAnswer, json};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+
+/// The media type of every problem.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// What went wrong with a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +39,11 @@ pub(crate) enum Problem {
     UnsupportedMediaType,
     /// The JSON does not say what it should.
     InvalidRequest(Vec<Fault>),
+    /// This user asks too often.
+    RateLimited {
+        /// When one more request is let through.
+        after_seconds: u32,
+    },
     /// Too much is under way.
     Overloaded,
     /// The store can't write or read at present. Nothing was stored.
@@ -121,6 +129,12 @@ static INVALID_REQUEST: Row = row(
     "The request is invalid",
     "Nothing was stored. Each entry of errors names one fault.",
 );
+static RATE_LIMITED: Row = row(
+    StatusCode::TOO_MANY_REQUESTS,
+    "rate-limited",
+    "This user sends too many requests",
+    "Nothing was stored. Try again after the time in Retry-After, with the newest position.",
+);
 static OVERLOADED: Row = retry(
     "overloaded",
     "The server is busy",
@@ -153,45 +167,99 @@ impl Problem {
             Problem::PayloadTooLarge => &PAYLOAD_TOO_LARGE,
             Problem::UnsupportedMediaType => &UNSUPPORTED_MEDIA_TYPE,
             Problem::InvalidRequest(_) => &INVALID_REQUEST,
+            Problem::RateLimited { .. } => &RATE_LIMITED,
             Problem::Overloaded => &OVERLOADED,
             Problem::StorageUnavailable => &STORAGE_UNAVAILABLE,
             Problem::OutcomeUnknown => &OUTCOME_UNKNOWN,
+        }
+    }
+
+    /// One of each kind.
+    #[cfg(test)]
+    pub(crate) fn all() -> Vec<Self> {
+        // A kind that is added makes this match incomplete: add it below too.
+        let kinds = |problem: Self| match problem {
+            Problem::MalformedJson
+            | Problem::MalformedRequest
+            | Problem::InvalidQuery
+            | Problem::Unauthorized
+            | Problem::NotFound
+            | Problem::MethodNotAllowed
+            | Problem::RequestTimeout
+            | Problem::PayloadTooLarge
+            | Problem::UnsupportedMediaType
+            | Problem::InvalidRequest(_)
+            | Problem::RateLimited { .. }
+            | Problem::Overloaded
+            | Problem::StorageUnavailable
+            | Problem::OutcomeUnknown => problem,
+        };
+        [
+            Problem::MalformedJson,
+            Problem::MalformedRequest,
+            Problem::InvalidQuery,
+            Problem::Unauthorized,
+            Problem::NotFound,
+            Problem::MethodNotAllowed,
+            Problem::RequestTimeout,
+            Problem::PayloadTooLarge,
+            Problem::UnsupportedMediaType,
+            Problem::InvalidRequest(Vec::new()),
+            Problem::RateLimited { after_seconds: 1 },
+            Problem::Overloaded,
+            Problem::StorageUnavailable,
+            Problem::OutcomeUnknown,
+        ]
+        .map(kinds)
+        .into()
+    }
+
+    /// The status, as the API's document spells it.
+    pub(crate) fn status(&self) -> &'static str {
+        self.row().status.as_str()
+    }
+
+    /// What its type ends in.
+    pub(crate) fn slug(&self) -> &'static str {
+        self.row().slug
+    }
+
+    /// The header that this problem has and others have not; the router adds `Allow`.
+    pub(crate) fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Problem::Unauthorized => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            Problem::RateLimited { after_seconds } => Some((RETRY_AFTER, HeaderValue::from(*after_seconds))),
+            // What is left of the body is not waited for.
+            Problem::RequestTimeout => Some((CONNECTION, HeaderValue::from_static("close"))),
+            _ => self.row().retry_after_seconds.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))),
+        }
+    }
+
+    /// The body of its answer.
+    pub(crate) fn answer(&self) -> ProblemAnswer<'_> {
+        let row = self.row();
+        let errors = match self {
+            Problem::InvalidRequest(faults) => faults.as_slice(),
+            _ => &[],
+        };
+        ProblemAnswer {
+            kind: format!("urn:playhead:problem:{}", row.slug),
+            title: row.title,
+            status: row.status.as_u16(),
+            detail: row.detail,
+            errors,
         }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let row = self.row();
-        let faults = match &self {
-            Problem::InvalidRequest(faults) => faults.as_slice(),
-            _ => &[],
-        };
-        let answer = ProblemAnswer {
-            kind: &format!("urn:playhead:problem:{}", row.slug),
-            title: row.title,
-            status: row.status.as_u16(),
-            detail: row.detail,
-            errors: faults,
-        };
-        let mut response = Response::new(Body::from(json(&answer)));
-        *response.status_mut() = row.status;
+        let mut response = Response::new(Body::from(json(&self.answer())));
+        *response.status_mut() = self.row().status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(seconds) = row.retry_after_seconds {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        match self {
-            Problem::Unauthorized => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            // What is left of the body is not waited for.
-            Problem::RequestTimeout => {
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            _ => {}
-        }
+        headers.extend(self.header());
         response
     }
 }

@@ -13,7 +13,7 @@
 //! **The limits.** [`BODY_BYTES_MAX`], [`BATCH_BYTES_MAX`]; the body's time is the connection's ([`crate::connection`]).
 
 use crate::connection::Watch;
-use crate::overload::{BatchPlace, admit};
+use crate::overload::{BatchPlace, admit, shed_if_full};
 use crate::problem::Problem;
 use crate::wire::{Batch, BatchItem, Heartbeat};
 use crate::worker::Worker;
@@ -26,18 +26,25 @@ use std::cmp::Reverse;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Instant;
 
 /// The longest body of a heartbeat.
-const BODY_BYTES_MAX: usize = 4 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 4 * 1024;
 
 /// The longest body of a batch.
-const BATCH_BYTES_MAX: usize = 128 * 1024;
+pub(crate) const BATCH_BYTES_MAX: usize = 128 * 1024;
 
 /// Carries out one heartbeat.
-pub(crate) async fn heartbeat(worker: &Worker, watch: &Watch, request: Request<Incoming>) -> Result<(), Problem> {
-    let permit = admit(worker.lane()).inspect_err(|_| worker.metrics().shed.add_alone(1))?;
+pub(crate) async fn heartbeat(
+    worker: &Worker,
+    watch: &Watch,
+    request: Request<Incoming>,
+    begun: Instant,
+) -> Result<(), Problem> {
+    let shed = |_: &Problem| worker.metrics().shed.add_alone(1);
+    shed_if_full(worker.lane()).inspect_err(shed)?;
     let (head, body) = request.into_parts();
-    let user = worker.viewer(&head.headers)?;
+    let user = worker.viewer(&head.headers, begun)?;
     require_json(&head.headers)?;
     let body = match head.version {
         // Streams share a connection, so each has a timer; it is armed only if the body is not here yet.
@@ -50,15 +57,22 @@ pub(crate) async fn heartbeat(worker: &Worker, watch: &Watch, request: Request<I
     let Heartbeat { movie, position, duration } = Heartbeat::parse(&body)?;
     // The wait for the disk is long: nothing of the request is kept for it, and what it held is still in the cache.
     drop((head.headers, head.uri, head.extensions, body));
+    // Only now: a client that is slow with its body holds no place that others could use.
+    let permit = admit(worker.lane()).inspect_err(shed)?;
     permit.write(Write { user, change: Change::Put { movie, position, duration } }).await?;
     Ok(())
 }
 
 /// Carries out one client batch, all or none.
-pub(crate) async fn batch(worker: &Worker, watch: &Watch, request: Request<Incoming>) -> Result<(), Problem> {
+pub(crate) async fn batch(
+    worker: &Worker,
+    watch: &Watch,
+    request: Request<Incoming>,
+    begun: Instant,
+) -> Result<(), Problem> {
     let _place = BatchPlace::take(worker.batches())?;
     let (head, body) = request.into_parts();
-    let user = worker.viewer(&head.headers)?;
+    let user = worker.viewer(&head.headers, begun)?;
     require_json(&head.headers)?;
     let body = tokio::time::timeout(worker.deadlines().request, read::<BATCH_BYTES_MAX>(watch, body));
     let body = body.await.unwrap_or(Err(Problem::RequestTimeout))?;

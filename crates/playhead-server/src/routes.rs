@@ -5,7 +5,8 @@
 
 use crate::auth::Authenticator;
 use crate::problem::Problem;
-use crate::{forget, resume};
+use crate::throttle::Throttles;
+use crate::{forget, openapi, resume};
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::routing::{get, post};
@@ -14,12 +15,22 @@ use http::{Method, Uri};
 use playhead_core::{MovieId, Rules, UserId};
 use playhead_engine::EngineHandle;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The path of the heartbeat and of the list.
-const PROGRESS: &str = "/api/v1/stream/progress";
+pub(crate) const PROGRESS: &str = "/api/v1/stream/progress";
 
 /// The path of the batch.
-const BATCH: &str = "/api/v1/stream/progress/batch";
+pub(crate) const BATCH: &str = "/api/v1/stream/progress/batch";
+
+/// The path of one title.
+pub(crate) const TITLE: &str = "/api/v1/stream/progress/{movie_id}";
+
+/// The path of what describes all this.
+pub(crate) const DOCUMENT: &str = "/openapi.json";
+
+/// The path of the same as a page, with `--dev` only.
+const DOCS: &str = "/docs";
 
 /// The routes, as the metrics tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,17 +39,23 @@ pub(crate) enum Route {
     Batch,
     Title,
     Titles,
+    Forget,
+    Erase,
     Other,
 }
 
 impl Route {
-    pub(crate) const ALL: [Self; 5] = [Self::Heartbeat, Self::Batch, Self::Title, Self::Titles, Self::Other];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Heartbeat, Self::Batch, Self::Title, Self::Titles, Self::Forget, Self::Erase, Self::Other];
 
-    /// What the router serves at this path.
-    pub(crate) fn of(path: &str) -> Self {
+    /// What the router serves of this method at this path.
+    pub(crate) fn of(method: &Method, path: &str) -> Self {
+        let forgets = method == Method::DELETE;
         match path.strip_prefix(PROGRESS) {
+            Some("") if forgets => Self::Erase,
             Some("") => Self::Titles,
             Some("/batch") => Self::Batch,
+            Some(rest) if rest.starts_with('/') && forgets => Self::Forget,
             Some(rest) if rest.starts_with('/') => Self::Title,
             _ => Self::Other,
         }
@@ -51,6 +68,8 @@ impl Route {
             Self::Batch => "batch",
             Self::Title => "title",
             Self::Titles => "titles",
+            Self::Forget => "forget",
+            Self::Erase => "erase",
             Self::Other => "other",
         }
     }
@@ -71,15 +90,19 @@ pub(crate) fn is_batch(method: &Method, path: &str) -> bool {
 pub(crate) struct Api {
     pub(crate) engine: EngineHandle,
     pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) throttles: Arc<Throttles>,
     pub(crate) rules: Rules,
 }
 
-/// Every path.
-pub(crate) fn router(api: Api) -> Router {
-    Router::new()
+/// Every path; with those for who tries it out.
+pub(crate) fn router(api: Api, is_dev: bool) -> Router {
+    let router = Router::new()
         .route(PROGRESS, get(resume::titles).post(is_the_workers).delete(forget::user))
         .route(BATCH, post(is_the_workers))
-        .route("/api/v1/stream/progress/{movie_id}", get(resume::title).delete(forget::title))
+        .route(TITLE, get(resume::title).delete(forget::title))
+        .route(DOCUMENT, openapi::json());
+    let router = if is_dev { router.route(DOCS, openapi::docs()) } else { router };
+    router
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(api)
@@ -96,13 +119,19 @@ pub(crate) fn title_of(uri: &Uri) -> Result<MovieId, Problem> {
     uri.path().rsplit('/').next().and_then(|id| id.parse().ok()).ok_or(Problem::NotFound)
 }
 
-/// The token's user, as a parameter of handlers.
+/// The token's user, who does not ask too often, as a parameter of handlers.
 pub(crate) struct Viewer(pub(crate) UserId);
 
 impl FromRequestParts<Api> for Viewer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        api.authenticator.viewer(&parts.headers).map(Self)
+        let user = api.authenticator.viewer(&parts.headers)?;
+        let now = Instant::now();
+        api.throttles.requests.take(user, now)?;
+        if parts.method == Method::DELETE {
+            api.throttles.deletions.take(user, now)?;
+        }
+        Ok(Self(user))
     }
 }

@@ -1,7 +1,8 @@
 //! A worker: one core's thread with its own runtime, connections, token cache and lane.
 //!
 //! Started by [`crate::Server::run`], fed with sockets by [`crate::accept`]. Nothing of a request leaves its worker but
-//! through the store, so nothing on the way of a heartbeat is locked or shared.
+//! through the store, so nothing on the way of a heartbeat is locked, and but for one word of [`crate::throttle`] nothing
+//! is shared.
 //!
 //! **The promise.** [`answer`] makes exactly one answer of every request. Writes with a body (the heartbeat and the batch)
 //! are served here, on hyper directly; all else goes to the router, whose handlers must be `Send` and so reach the store
@@ -18,11 +19,12 @@ use crate::metrics::WorkerMetrics;
 use crate::problem::{Problem, kept, status_slot};
 use crate::progress::{batch, heartbeat};
 use crate::routes::{self, Route};
+use crate::throttle::Throttles;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::HOST;
-use http::{HeaderMap, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use playhead_core::{Clock, UserId};
 use playhead_engine::{Engine, EngineHandle, Lane};
@@ -36,6 +38,9 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tower::ServiceExt;
+
+/// Asks players to send a position each so many seconds, until an answer omits it.
+const PLAYHEAD_INTERVAL: HeaderName = HeaderName::from_static("playhead-interval");
 
 /// How often a worker that closes down looks whether it is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(10);
@@ -52,6 +57,8 @@ pub(crate) struct WorkerParts {
     pub(crate) tokens_remembered: usize,
     pub(crate) max_item_age: Duration,
     pub(crate) origins: Option<Arc<Origins>>,
+    pub(crate) throttles: Arc<Throttles>,
+    pub(crate) beat_interval: Option<Duration>,
 }
 
 /// A running worker, seen from outside.
@@ -99,6 +106,9 @@ pub(crate) struct Worker {
     wall_s: Cell<u64>,
     max_item_age: Duration,
     origins: Option<Arc<Origins>>,
+    throttles: Arc<Throttles>,
+    /// The value of [`PLAYHEAD_INTERVAL`], if it is set: this worker's own, so that handing it out shares nothing.
+    beat_interval: Option<HeaderValue>,
     /// Client batches under way.
     batches: Cell<usize>,
     connections: RefCell<Slab<Rc<Watch>>>,
@@ -135,15 +145,17 @@ impl Worker {
         self.closes_down.get()
     }
 
-    /// Who sends this request.
-    pub(crate) fn viewer(&self, headers: &HeaderMap) -> Result<UserId, Problem> {
+    /// Who sends this request, which has begun at this moment, if it is not one too many.
+    pub(crate) fn viewer(&self, headers: &HeaderMap, begun: Instant) -> Result<UserId, Problem> {
         let (viewer, lookup) = self.tokens.borrow_mut().viewer(&self.authenticator, headers, self.wall_s.get());
         let counter = match lookup {
             Lookup::Hit => &self.metrics.token_hits,
             Lookup::Miss => &self.metrics.token_misses,
         };
         counter.add_alone(1);
-        viewer
+        let user = viewer?;
+        self.throttles.requests.take(user, begun)?;
+        Ok(user)
     }
 
     /// Moves the clocks, wakes the connections that are overdue, and publishes what is only known here.
@@ -185,6 +197,8 @@ async fn run(parts: WorkerParts, metrics: Arc<WorkerMetrics>, mut inbox: mpsc::U
         wall_s: Cell::default(),
         max_item_age: parts.max_item_age,
         origins: parts.origins,
+        throttles: parts.throttles,
+        beat_interval: parts.beat_interval.map(|interval| HeaderValue::from(interval.as_secs())),
         batches: Cell::new(0),
         connections: RefCell::default(),
         closes_down: Cell::new(false),
@@ -255,24 +269,28 @@ pub(crate) async fn answer(worker: &Rc<Worker>, watch: &Watch, request: Request<
     let (route, mut response) = if !names_its_host(&request) {
         (Route::Other, Problem::MalformedRequest.into_response())
     } else if routes::is_heartbeat(request.method(), request.uri().path()) {
-        let outcome = heartbeat(worker, watch, request).await;
+        let outcome = heartbeat(worker, watch, request, begun).await;
         (Route::Heartbeat, outcome.map_or_else(IntoResponse::into_response, |()| kept()))
     } else if routes::is_batch(request.method(), request.uri().path()) {
         // In a box, because it is large and rare: it would double every connection.
-        let outcome = Box::pin(batch(worker, watch, request)).await;
+        let outcome = Box::pin(batch(worker, watch, request, begun)).await;
         (Route::Batch, outcome.map_or_else(IntoResponse::into_response, |()| kept()))
     } else if grant.is_some() && cors::is_preflight(&request) {
         watch.request_is_complete();
         (Route::Other, cors::preflight())
     } else {
         watch.request_is_complete();
-        let route = Route::of(request.uri().path());
+        let route = Route::of(request.method(), request.uri().path());
         // In a box for the same reason.
         let response = Box::pin(worker.router.clone().oneshot(request.map(Body::new))).await;
         (route, response.unwrap_or_else(|infallible| match infallible {}))
     };
     if let (Some(origins), Some(grant)) = (&worker.origins, grant) {
         origins.mark(grant, response.headers_mut());
+    }
+    // On each answer, errors too: one without it would send players back to their own interval.
+    if let Some(interval) = &worker.beat_interval {
+        response.headers_mut().insert(PLAYHEAD_INTERVAL, interval.clone());
     }
     worker.metrics.answered(route, status_slot(response.status()), begun.elapsed());
     watch.answer_is_made();

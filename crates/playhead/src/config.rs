@@ -5,13 +5,13 @@
 //! `dev-secret` is made once, readable by its owner only, and never replaced.
 
 use crate::Failure;
-use crate::cli::{EmbeddedFlags, Serve, StoreName, TokenFlags};
+use crate::cli::{EmbeddedFlags, Serve, StoreName, ThrottleFlags, TokenFlags};
 use crate::descriptors;
 use anyhow::Context;
 use playhead_core::Rules;
 use playhead_engine::store::embedded::{EmbeddedOptions, check_directory};
 use playhead_engine::{Limits, StoreChoice};
-use playhead_server::{Authenticator, Claims, Deadlines, Options, Origins, SECRET_BYTES_MIN};
+use playhead_server::{Authenticator, Claims, Deadlines, Options, Origins, Rate, SECRET_BYTES_MIN, ThrottleLimits};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -27,9 +27,17 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// Checks the flags, and the secret if they name one; touches nothing.
+    pub(crate) fn check(flags: &Serve) -> Result<(), Failure> {
+        check(flags)?;
+        origins(flags)?;
+        embedded_options(flags).check().map_err(|error| Failure::usage(error.to_string()))?;
+        flags.tokens.jwt_secret_file.as_deref().map_or(Ok(()), |file| read_secret(file).map(drop))
+    }
+
     /// Checks the flags and reads or makes the secret.
     pub(crate) fn of(flags: Serve) -> Result<Self, Failure> {
-        check(&flags)?;
+        Self::check(&flags)?;
         let origins = origins(&flags)?;
         let workers = match flags.workers {
             Some(workers) => usize::from(workers),
@@ -47,8 +55,13 @@ impl Config {
         };
         let authenticator = Authenticator::hs256(&secret, claims(&flags.tokens))?;
         let store = match flags.store {
-            StoreName::Embedded => StoreChoice::Embedded(embedded_options(&flags.data_dir, &flags.embedded)),
-            StoreName::Memory => StoreChoice::Memory,
+            StoreName::Embedded => StoreChoice::Embedded(embedded_options(&flags)),
+            #[cfg(feature = "cassandra")]
+            StoreName::Cassandra => {
+                let embedded = &flags.embedded;
+                StoreChoice::Cassandra(Box::new(flags.cassandra.options(embedded.retention.0, embedded.max_item_age)?))
+            }
+            StoreName::Memory => StoreChoice::Memory { retention: flags.embedded.retention.0 },
             StoreName::Discard => StoreChoice::Discard,
         };
         let limits = Limits {
@@ -71,10 +84,14 @@ impl Config {
             tokens_remembered: flags.limits.tokens_remembered,
             max_item_age: flags.embedded.max_item_age,
             origins,
+            demo: None,
             rules: Rules { completed_at: flags.completed_at },
             deadlines,
+            throttles: throttles(&flags.throttles),
+            beat_interval: flags.beat_interval.0,
             shutdown_delay: flags.shutdown_delay,
             drain_deadline: flags.drain_deadline,
+            is_dev: flags.dev,
             version: env!("CARGO_PKG_VERSION"),
         };
         Ok(Self { store, limits, server, dev_secret: flags.dev.then_some(secret) })
@@ -89,7 +106,7 @@ fn check(flags: &Serve) -> Result<(), Failure> {
         true if !is_loopback && !flags.dev_allow_remote => {
             "--dev listens on loopback only, since anyone may read its secret's tokens: use a loopback address, or add --dev-allow-remote"
         }
-        false if flags.store != StoreName::Embedded => {
+        false if matches!(flags.store, StoreName::Memory | StoreName::Discard) => {
             "this store keeps nothing: use --store embedded, or add --dev to try it out"
         }
         false if !has_key => {
@@ -118,18 +135,27 @@ fn claims(flags: &TokenFlags) -> Claims {
     Claims { issuer: flags.jwt_issuer.clone(), audience: flags.jwt_audience.clone(), user: flags.user_claim.clone() }
 }
 
-fn embedded_options(directory: &Path, flags: &EmbeddedFlags) -> EmbeddedOptions {
-    let defaults = EmbeddedOptions::at(directory);
+fn embedded_options(flags: &Serve) -> EmbeddedOptions {
+    let EmbeddedFlags { retention, max_item_age, segment_bytes, freeze_bytes, memtable_bytes, .. } = flags.embedded;
+    let EmbeddedFlags { disk_reserve_bytes, block_cache_bytes, commit_window, .. } = flags.embedded;
     EmbeddedOptions {
-        retention: flags.retention.0,
-        max_item_age: flags.max_item_age,
-        segment_bytes: flags.segment_bytes.unwrap_or(defaults.segment_bytes),
-        freeze_bytes: flags.freeze_bytes.unwrap_or(defaults.freeze_bytes),
-        memtable_bytes: flags.memtable_bytes.unwrap_or(defaults.memtable_bytes),
-        disk_reserve_bytes: flags.disk_reserve_bytes.unwrap_or(defaults.disk_reserve_bytes),
-        block_cache_bytes: flags.block_cache_bytes.unwrap_or(defaults.block_cache_bytes),
-        commit_window: flags.commit_window.unwrap_or(defaults.commit_window),
-        ..defaults
+        directory: flags.data_dir.clone(),
+        retention: retention.0,
+        max_item_age,
+        segment_bytes,
+        freeze_bytes,
+        memtable_bytes,
+        disk_reserve_bytes,
+        block_cache_bytes,
+        commit_window,
+    }
+}
+
+fn throttles(flags: &ThrottleFlags) -> ThrottleLimits {
+    let rate = |per_second, burst| Rate { per_second, burst };
+    ThrottleLimits {
+        requests: rate(flags.throttle_per_second, flags.throttle_burst),
+        deletions: rate(flags.delete_throttle_per_second, flags.delete_throttle_burst),
     }
 }
 

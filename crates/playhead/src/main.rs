@@ -3,17 +3,21 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use; for `load`
 //! also 3 an objective missed, 4 a lost or wrong position.
 //!
-//! In reading order: [`cli`] (what may be said), [`config`] (what is meant), [`descriptors`] (what the system allows),
-//! [`commands`] (what is done), [`clock`] (the only reader of the system's clock), [`log`] (how it talks).
+//! In reading order: [`cli`] (what may be said), [`settings`] (from where it may be said), [`config`] (what is meant),
+//! `cassandra` (which cluster), [`descriptors`] (what the system allows), [`commands`] (what is done), [`demo`] (a page to
+//! see it by), [`clock`] (the only reader of the system's clock), [`log`] (how it talks).
 
+#[cfg(feature = "cassandra")]
+mod cassandra;
 mod cli;
 mod clock;
 mod commands;
 mod config;
+mod demo;
 mod descriptors;
 mod log;
+mod settings;
 
-use clap::Parser;
 use mimalloc::MiMalloc;
 use std::process::ExitCode;
 
@@ -22,21 +26,32 @@ use std::process::ExitCode;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    let command = cli::Cli::parse().command;
-    log::start();
-    let outcome = match command {
-        cli::Command::Serve(arguments) => commands::serve::run(*arguments),
-        cli::Command::Token(arguments) => commands::token::run(&arguments),
-        cli::Command::Check(arguments) => commands::check::run(&arguments),
-        cli::Command::Health(arguments) => commands::health::run(&arguments),
-        cli::Command::Load(arguments) => commands::load::run(*arguments),
-    };
-    match outcome {
+    match settings::read(std::env::args_os()).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {:#}", failure.error);
             ExitCode::from(failure.exit_code)
         }
+    }
+}
+
+fn run(said: settings::Said) -> Result<(), Failure> {
+    log::start();
+    match said.cli.command {
+        cli::Command::Serve(arguments) => commands::serve::run(*arguments),
+        cli::Command::Token(arguments) => commands::token::run(&arguments),
+        cli::Command::Check(arguments) => commands::check::run(&arguments),
+        #[cfg(feature = "cassandra")]
+        cli::Command::Schema(arguments) => commands::schema::run(&arguments),
+        cli::Command::Health(arguments) => commands::health::run(&arguments),
+        cli::Command::Load(arguments) => commands::load::run(*arguments),
+        cli::Command::Config(cli::ConfigCommand::Show(arguments)) => {
+            commands::config::show(arguments.output, &said.matches, said.file.as_ref())
+        }
+        cli::Command::Config(cli::ConfigCommand::Check(arguments)) => commands::config::check(arguments, said.file),
+        cli::Command::Config(cli::ConfigCommand::Reference) => commands::config::reference(),
+        cli::Command::Completions(arguments) => commands::completions::run(&arguments),
+        cli::Command::Man(arguments) => commands::man::run(&arguments),
     }
 }
 

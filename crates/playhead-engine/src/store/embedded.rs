@@ -20,10 +20,11 @@
 //! **The directory** holds `LOCK` (an flock of the one process that may use it), `log/` and `base/`; beside them may
 //! lie what `playhead` keeps there (`dev-secret`) and what a repair put aside (`damaged-…`).
 //!
-//! In reading order: [`log`], [`recovery`], [`committer`], [`memtable`], [`drain`], [`base`], [`read`], and [`disk`].
+//! In reading order: [`log`], [`recovery`], [`replay`], [`committer`], [`memtable`], [`drain`], [`base`], [`read`], and [`disk`].
 
 mod log;
 mod recovery;
+mod replay;
 mod committer;
 mod memtable;
 mod tables;
@@ -35,6 +36,7 @@ mod watchdog;
 mod disk;
 mod stop;
 mod sync;
+pub(crate) mod bounds;
 pub mod check;
 #[cfg(test)]
 #[cfg(feature = "model-check")]
@@ -50,7 +52,7 @@ mod tests;
 
 use crate::metrics::StoreMetrics;
 use crate::store::stamp::Stamper;
-use crate::store::{Condition, Group, Health, Refusal, Store, StoreError};
+use crate::store::{Condition, Durability, Group, Health, Refusal, Store, StoreError};
 use base::{Base, BaseOptions, Mark};
 use committer::{CommitLimits, Committer, DrainJob, Mailbox};
 use disk::{Disk, OsDisk};
@@ -122,7 +124,11 @@ impl EmbeddedOptions {
         }
     }
 
-    fn check(&self) -> Result<(), OpenError> {
+    /// Whether a store can be opened with these.
+    ///
+    /// # Errors
+    /// [`OpenError::Setting`]
+    pub fn check(&self) -> Result<(), OpenError> {
         let block = log::BLOCK as u64;
         if self.segment_bytes < Self::SEGMENT_BYTES_MIN || !self.segment_bytes.is_multiple_of(block) {
             let what = format!(
@@ -327,6 +333,7 @@ impl Embedded {
 /// Ready; or degraded, if the clock lies so far behind what is stored that write times no longer mean anything.
 fn condition_at_start(newest: Option<WriteTime>, now: WriteTime) -> Condition {
     let condition = Condition::default();
+    condition.set_durability(Durability::Synced);
     if newest.is_some_and(|newest| newest.since(now) > CLOCK_BEHIND_MAX) {
         let what = "the newest stored write is over a minute ahead of this machine's clock; write times go on from it";
         tracing::warn!("{what}");
@@ -465,8 +472,10 @@ fn open_parts<D: Disk>(
         return Err(OpenError::NewerFormat(what));
     }
     let active = tables.active();
-    let recovered = recovery::recover(&disk, mark.as_ref(), OnLoss::Refuse, |record| active.apply(record))
-        .map_err(|error| places.recovery_error(error))?;
+    let recovered = replay::on_all_cores(&active, |replay| {
+        recovery::recover(&disk, mark.as_ref(), OnLoss::Refuse, |record| replay.apply(record))
+    })
+    .map_err(|error| places.recovery_error(error))?;
     let recovered = match recovered {
         Some(recovered) => recovered,
         None => Recovered::nothing(chance.store_id),
@@ -531,23 +540,6 @@ fn random<const N: usize>() -> Result<[u8; N], OpenError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| OpenError::System(std::io::Error::other(error)))?;
     Ok(bytes)
-}
-
-impl Recovered {
-    /// A store that is new.
-    fn nothing(store_id: StoreId) -> Self {
-        Self {
-            store_id,
-            next_segment: 1,
-            last_sequence: 0,
-            newest: None,
-            last_frame: Vec::new(),
-            segments: Vec::new(),
-            replayed: 0,
-            warnings: Vec::new(),
-            losses: Vec::new(),
-        }
-    }
 }
 
 impl Store for Embedded {

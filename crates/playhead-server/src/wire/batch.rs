@@ -4,22 +4,20 @@
 //! item and there is no batch. Ages are differences of the device's own clock ([`age_of_event`]), so it may be wrong by
 //! years. `sent_at_ms` may stand before or after the items.
 
-use super::faults::{self, Complaint, DURATION_SECONDS, Fault, Field, MOVIE_ID, POSITION_SECONDS, Place, Seen};
-use super::{Heartbeat, Id, Number};
+use super::beat::{DurationSeconds, Heartbeat, Id, Object, PositionSeconds};
+use super::faults::{self, Complaint, DURATION_SECONDS, Fault, Field, Kind, MOVIE_ID, POSITION_SECONDS, Place, Seen};
 use crate::problem::Problem;
 use playhead_core::time::age_of_event;
-use playhead_core::{MediaDuration, Position};
-use serde::Deserialize as DeriveDeserialize;
-use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::Value;
 use std::fmt;
 use std::time::Duration;
 
 /// The most items of a batch. A store takes this many as one group.
-const ITEMS_MAX: usize = 500;
+pub(crate) const ITEMS_MAX: usize = 500;
 
 /// The largest time: up to here every whole number is a double.
-const MILLIS_MAX: u64 = 1 << 53;
+pub(super) const MILLIS_MAX: u64 = 1 << 53;
 
 /// What a batch says.
 #[derive(Debug, PartialEq)]
@@ -39,7 +37,8 @@ impl Batch {
     /// Parses a body.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Problem> {
         let text = std::str::from_utf8(body).map_err(|_| Problem::MalformedJson)?;
-        let Ok(Sent { sent_at_ms, items: Items(items) }) = serde_json::from_str(text) else {
+        let Ok(Object(BatchBody { sent_at_ms: Millis(sent_at_ms), items: Items(items) })) = serde_json::from_str(text)
+        else {
             return Err(explain(text));
         };
         let items = items.into_iter().map(|(beat, Millis(event_time_ms))| {
@@ -49,53 +48,11 @@ impl Batch {
     }
 }
 
-/// A batch as it comes, its times not yet compared.
-struct Sent {
-    sent_at_ms: u64,
+/// The body as it comes, its times not yet compared.
+#[derive(serde::Deserialize)]
+struct BatchBody {
+    sent_at_ms: Millis,
     items: Items,
-}
-
-#[derive(DeriveDeserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum SentField {
-    SentAtMs,
-    Items,
-    #[serde(other)]
-    Ignored,
-}
-
-impl<'de> Deserialize<'de> for Sent {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Sent;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sent, A::Error> {
-                let (mut sent_at, mut items) = (None, None);
-                while let Some(field) = map.next_key()? {
-                    let is_duplicate = match field {
-                        SentField::SentAtMs => sent_at.replace(map.next_value::<Millis>()?).is_some(),
-                        SentField::Items => items.replace(map.next_value::<Items>()?).is_some(),
-                        SentField::Ignored => {
-                            map.next_value::<IgnoredAny>()?;
-                            false
-                        }
-                    };
-                    if is_duplicate {
-                        return Err(de::Error::custom("a duplicate field"));
-                    }
-                }
-                let Millis(sent_at_ms) = sent_at.ok_or_else(|| de::Error::missing_field("sent_at_ms"))?;
-                let items = items.ok_or_else(|| de::Error::missing_field("items"))?;
-                Ok(Sent { sent_at_ms, items })
-            }
-        }
-        deserializer.deserialize_map(Fields)
-    }
 }
 
 /// 1 to [`ITEMS_MAX`] items.
@@ -113,11 +70,12 @@ impl<'de> Deserialize<'de> for Items {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Items, A::Error> {
                 let mut items = Vec::new();
-                while let Some(Item(beat, event_time)) = list.next_element()? {
+                while let Some(Object(item)) = list.next_element()? {
                     if items.len() == ITEMS_MAX {
                         return Err(de::Error::custom("too many items"));
                     }
-                    items.push((beat, event_time));
+                    let ItemBody { movie_id, position_seconds, duration_seconds, event_time_ms } = item;
+                    items.push((Heartbeat::of(movie_id, position_seconds, duration_seconds), event_time_ms));
                 }
                 if items.is_empty() { Err(de::Error::custom("no items")) } else { Ok(Items(items)) }
             }
@@ -126,60 +84,13 @@ impl<'de> Deserialize<'de> for Items {
     }
 }
 
-/// A beat, and when it happened.
-struct Item(Heartbeat, Millis);
-
-#[derive(DeriveDeserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum ItemField {
-    MovieId,
-    PositionSeconds,
-    DurationSeconds,
-    EventTimeMs,
-    #[serde(other)]
-    Ignored,
-}
-
-impl<'de> Deserialize<'de> for Item {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Item;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Item, A::Error> {
-                let (mut movie, mut position, mut duration, mut event_time) = (None, None, None, None);
-                while let Some(field) = map.next_key()? {
-                    let is_duplicate = match field {
-                        ItemField::MovieId => movie.replace(map.next_value::<Id>()?).is_some(),
-                        ItemField::PositionSeconds => position.replace(map.next_value::<Number>()?).is_some(),
-                        ItemField::DurationSeconds => duration.replace(map.next_value::<Option<Number>>()?).is_some(),
-                        ItemField::EventTimeMs => event_time.replace(map.next_value::<Millis>()?).is_some(),
-                        ItemField::Ignored => {
-                            map.next_value::<IgnoredAny>()?;
-                            false
-                        }
-                    };
-                    if is_duplicate {
-                        return Err(de::Error::custom("a duplicate field"));
-                    }
-                }
-                let Id(movie) = movie.ok_or_else(|| de::Error::missing_field("movie_id"))?;
-                let Number(position) = position.ok_or_else(|| de::Error::missing_field("position_seconds"))?;
-                let position = Position::from_seconds(position).map_err(de::Error::custom)?;
-                let duration = match duration.flatten() {
-                    Some(Number(seconds)) => Some(MediaDuration::from_seconds(seconds).map_err(de::Error::custom)?),
-                    None => None,
-                };
-                let event_time = event_time.ok_or_else(|| de::Error::missing_field("event_time_ms"))?;
-                Ok(Item(Heartbeat { movie, position, duration }, event_time))
-            }
-        }
-        deserializer.deserialize_map(Fields)
-    }
+/// A beat as it comes, and when it happened.
+#[derive(serde::Deserialize)]
+struct ItemBody {
+    movie_id: Id,
+    position_seconds: PositionSeconds,
+    duration_seconds: Option<DurationSeconds>,
+    event_time_ms: Millis,
 }
 
 /// A moment of the device's clock, in milliseconds: a JSON integer, 0 to 2^53.
@@ -208,16 +119,37 @@ const ITEMS: usize = 1;
 const EVENT_TIME_MS: usize = 3;
 
 /// What a batch should be.
-static BATCH: Place = Place::Object(&[
-    Field { name: "sent_at_ms", is_required: true, place: Place::Value(check_millis) },
-    Field { name: "items", is_required: true, place: Place::List(&ITEM, ITEMS_MAX) },
-]);
-static ITEM: Place = Place::Object(&[
-    MOVIE_ID,
-    POSITION_SECONDS,
-    DURATION_SECONDS,
-    Field { name: "event_time_ms", is_required: true, place: Place::Value(check_millis) },
-]);
+pub(super) static BATCH: Place = Place::Object(
+    "Batch",
+    &[
+        Field {
+            name: "sent_at_ms",
+            is_required: true,
+            place: Place::Value(Kind::Millis, check_millis),
+            about: "When this is sent, by the device's own clock, which may be wrong by years; set anew for each attempt.",
+        },
+        Field {
+            name: "items",
+            is_required: true,
+            place: Place::List(&ITEM, ITEMS_MAX),
+            about: "What happened, in any order; of two of one title the later one counts.",
+        },
+    ],
+);
+static ITEM: Place = Place::Object(
+    "BatchItem",
+    &[
+        MOVIE_ID,
+        POSITION_SECONDS,
+        DURATION_SECONDS,
+        Field {
+            name: "event_time_ms",
+            is_required: true,
+            place: Place::Value(Kind::Millis, check_millis),
+            about: "When it happened, by the clock of `sent_at_ms`: before that, or less than 60 s after it.",
+        },
+    ],
+);
 
 fn check_millis(value: &Value) -> Option<Complaint> {
     if !value.is_number() {
@@ -270,7 +202,7 @@ fn events_after_sending(seen: &Seen) -> Vec<Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use playhead_core::MovieId;
+    use playhead_core::{MovieId, Position};
     use proptest::prelude::*;
 
     fn item(movie: i64, position: f64, age_ms: u64) -> BatchItem {

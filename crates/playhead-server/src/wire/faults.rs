@@ -29,14 +29,24 @@ pub(crate) struct Fault {
 /// The code and detail of what is wrong with a value.
 pub(super) type Complaint = (&'static str, &'static str);
 
-/// What a body should hold at one place.
+/// What a body should hold at one place. The API's document is made of the same ([`super::schema`]).
 pub(super) enum Place {
-    /// A value that this rule finds nothing wrong with.
-    Value(fn(&Value) -> Option<Complaint>),
-    /// An object with these fields; others are ignored.
-    Object(&'static [Field]),
+    /// A value of a kind, that this rule finds nothing wrong with.
+    Value(Kind, fn(&Value) -> Option<Complaint>),
+    /// An object, by its name in the document, with these fields; others are ignored.
+    Object(&'static str, &'static [Field]),
     /// A list of 1 to so many.
     List(&'static Place, usize),
+}
+
+/// What a value means.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    MovieId,
+    PositionSeconds,
+    /// Or null.
+    DurationSeconds,
+    Millis,
 }
 
 /// A known field of an object.
@@ -44,6 +54,8 @@ pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) is_required: bool,
     pub(super) place: Place,
+    /// What it is, for people; nothing if its kind says it.
+    pub(super) about: &'static str,
 }
 
 /// What a body does hold at one place.
@@ -70,8 +82,8 @@ impl<'de> DeserializeSeed<'de> for &Place {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Seen, D::Error> {
         match self {
-            Place::Value(_) => Value::deserialize(deserializer).map(Seen::Value),
-            Place::Object(_) | Place::List(..) => deserializer.deserialize_any(self),
+            Place::Value(..) => Value::deserialize(deserializer).map(Seen::Value),
+            Place::Object(..) | Place::List(..) => deserializer.deserialize_any(self),
         }
     }
 }
@@ -84,7 +96,7 @@ impl<'de> Visitor<'de> for &Place {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
-        let Place::Object(fields) = self else {
+        let Place::Object(_, fields) = self else {
             while map.next_entry::<IgnoredAny, Value>()?.is_some() {}
             return Ok(Seen::Other);
         };
@@ -172,8 +184,8 @@ impl Seen {
 
     fn find_faults(&self, place: &Place, pointer: String, faults: &mut Vec<Fault>) {
         let complaint = match (place, self) {
-            (Place::Value(rule), Seen::Value(value)) => rule(value),
-            (Place::Object(fields), Seen::Object(_)) => {
+            (Place::Value(_, rule), Seen::Value(value)) => rule(value),
+            (Place::Object(_, fields), Seen::Object(_)) => {
                 for (number, field) in fields.iter().enumerate() {
                     self.find_field_faults(number, field, &pointer, faults);
                 }
@@ -228,11 +240,21 @@ impl Seen {
 }
 
 /// The fields that say where a viewer is.
-pub(super) const MOVIE_ID: Field = Field { name: "movie_id", is_required: true, place: Place::Value(check_id) };
-pub(super) const POSITION_SECONDS: Field =
-    Field { name: "position_seconds", is_required: true, place: Place::Value(check_position) };
-pub(super) const DURATION_SECONDS: Field =
-    Field { name: "duration_seconds", is_required: false, place: Place::Value(check_duration) };
+pub(super) const MOVIE_ID: Field =
+    Field { name: "movie_id", is_required: true, place: Place::Value(Kind::MovieId, check_id), about: "" };
+pub(super) const POSITION_SECONDS: Field = Field {
+    name: "position_seconds",
+    is_required: true,
+    place: Place::Value(Kind::PositionSeconds, check_position),
+    about: "",
+};
+pub(super) const DURATION_SECONDS: Field = Field {
+    name: "duration_seconds",
+    is_required: false,
+    place: Place::Value(Kind::DurationSeconds, check_duration),
+    about: "The title's length; null or absent if it is not known. A write replaces the whole row, so send it with every \
+            beat once it is.",
+};
 
 fn check_id(value: &Value) -> Option<Complaint> {
     let is_valid = match value {

@@ -14,8 +14,7 @@ const PROGRESS_ROWS: u64 = 1 << 20;
 /// Runs the command.
 pub(crate) fn run(flags: &Check) -> Result<(), Failure> {
     let defaults = EmbeddedOptions::at(&flags.data_dir);
-    let segment_bytes = flags.segment_bytes.unwrap_or(defaults.segment_bytes);
-    let options = EmbeddedOptions { segment_bytes, ..defaults };
+    let options = EmbeddedOptions { segment_bytes: flags.segment_bytes, ..defaults };
     let is_watched = std::io::stderr().is_terminal();
     let mut said = 0;
     let report = check(&options, Arc::new(SystemClock), flags.repair, &mut |rows| {

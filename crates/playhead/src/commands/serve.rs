@@ -7,10 +7,12 @@
 //! the next start recovers from the log.
 
 use crate::Failure;
-use crate::cli::Serve;
+use crate::cli::{Serve, StoreName};
 use crate::clock::SystemClock;
 use crate::commands::token;
 use crate::config::Config;
+use crate::demo::{self, Signer};
+use crate::settings;
 use anyhow::Context;
 use playhead_core::UserId;
 use playhead_engine::Engine;
@@ -31,13 +33,22 @@ const DEV_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) fn run(flags: Serve) -> Result<(), Failure> {
     let data_dir = flags.data_dir.clone();
     let token_flags = flags.tokens.clone();
+    let on_disk = flags.store == StoreName::Embedded;
     let connections_wanted = flags.limits.max_connections;
-    let config = Config::of(flags)?;
+    let is_remote_allowed = flags.dev_allow_remote;
+    let mut config = Config::of(flags)?;
     let connections_max = config.server.connections_max;
-    let dev_token = match &config.dev_secret {
-        Some(secret) => Some(token::mint(secret, &token_flags, DEV_USER, DEV_TTL)?),
+    let dev_token = match config.dev_secret.take() {
+        Some(secret) => {
+            let dev_token = token::mint(&secret, &token_flags, DEV_USER, DEV_TTL)?;
+            config.server.demo = Some(demo::router(Signer { secret, flags: token_flags, is_remote_allowed }));
+            Some(dev_token)
+        }
         None => None,
     };
+    for (stranger, meant) in settings::strangers() {
+        tracing::warn!(stranger, meant, "a variable of the environment is no setting, but looks like one");
+    }
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
@@ -48,8 +59,13 @@ pub(crate) fn run(flags: Serve) -> Result<(), Failure> {
             let advice = format!("can't listen on {}: choose another address or stop who has it", error.address);
             anyhow::Error::new(error.source).context(advice)
         })?;
-        let engine = Engine::open(config.store, clock.clone(), config.limits)
-            .with_context(|| format!("can't open the store in {}", data_dir.display()))?;
+        let engine = Engine::open(config.store, clock.clone(), config.limits).with_context(|| {
+            if on_disk {
+                format!("can't open the store in {}", data_dir.display())
+            } else {
+                "can't open the store".to_owned()
+            }
+        })?;
         let shutdown = on_signals()?;
         announce(server.address()?, server.admin_address()?, dev_token.as_deref());
         if connections_max < connections_wanted {
@@ -132,14 +148,16 @@ fn lines_to_paste(address: SocketAddr, token: &str) -> String {
     let bearer = format!("-H 'Authorization: Bearer {token}'");
     let body = r#"{"movie_id": 42, "position_seconds": 1234.5, "duration_seconds": 7200}"#;
     format!(
-        "token for user {DEV_USER}, valid for a day: {token}\n\
+        "demo on http://{address}/demo/\n\
+         token for user {DEV_USER}, valid for a day: {token}\n\
          \n\
          # Save a position: the answer is 204 once it is durable.\n\
          curl -i {bearer} -H 'Content-Type: application/json' -d '{body}' {url}\n\
          # Get it back, on any device.\n\
          curl {bearer} {url}/42\n\
          # The continue-watching row.\n\
-         curl {bearer} {url}\n"
+         curl {bearer} {url}\n\
+         # Every call, to read in a browser: http://{address}/docs\n"
     )
 }
 

@@ -2,7 +2,7 @@
 //! without configured origins there is nothing of it.
 
 use crate::client::{Answer, BATCH, Client, PROGRESS, token};
-use crate::process::{Server, eventually, run};
+use crate::process::{Launch, Server, eventually, run};
 use tempfile::TempDir;
 
 const PAGE: &str = "https://watch.example.com";
@@ -108,15 +108,19 @@ fn a_preflight_needs_no_token_and_is_the_same_for_every_path() {
 #[test]
 fn a_refusal_under_load_may_be_read_and_a_preflight_is_never_shed() {
     let directory = TempDir::new().unwrap();
-    let flags = [&["--workers", "1", "--max-in-flight-writes", "1", "--request-deadline", "2s"], &FLAGS[..]].concat();
-    let server = Server::in_memory(&directory, &flags);
+    let origins = [PAGE, OTHER].join(",");
+    let launch = Launch::embedded(directory.path()).with(&["--cors-origin", &origins, "--request-deadline", "2s"]);
+    // The committer waits for so long for more beats: as long, one is under way and holds the only place.
+    let flags = ["--workers", "1", "--max-in-flight-writes", "1", "--commit-window", "3s"];
+    let server = launch.with(&flags).start();
     let token = token(&directory, 7);
-    // A beat whose body is under way holds the only place, until its time is over.
-    let mut holder = server.connect();
-    holder.send(format!(
+    let mut slow = server.connect();
+    slow.send(format!(
         "POST {PROGRESS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
          Origin: {PAGE}\r\nContent-Length: 40\r\n\r\n{{"
     ));
+    let mut holder = server.connect();
+    holder.send_beat(&token, GOOD).unwrap();
     let mut client = server.connect();
     let mut shed = None;
     eventually("a beat is shed", || {
@@ -128,7 +132,7 @@ fn a_refusal_under_load_may_be_read_and_a_preflight_is_never_shed() {
     assert_eq!((shed.slug().as_str(), shed.header("retry-after")), ("overloaded", Some("4")));
     check_marks(&shed, Some(PAGE), "shed");
     check_preflight(&preflight(&mut client, PROGRESS, PAGE, "POST"), Some(PAGE));
-    let late = holder.answer();
+    let late = slow.answer();
     assert_eq!(late.slug(), "request-timeout");
     check_marks(&late, Some(PAGE), "late");
 }

@@ -3,9 +3,9 @@
 
 use crate::client::{PROGRESS, beat, token};
 use crate::process::{Launch, eventually, run, seed, skip, wait_for};
-use crate::store::{DAMAGES, Store, contents, flip};
+use crate::store::{BLOCK, DAMAGES, DRAINED, Store, UNDRAINED, contents, flip, last_frame};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -144,6 +144,66 @@ fn without_leave_to_write_nothing_starts() {
     for (what, launch) in cases {
         check_refused(what, &launch, launch.directory.parent().unwrap(), &words(&["--data-dir"]));
     }
+}
+
+#[test]
+fn a_damaged_log_is_refused_by_its_place_and_only_a_torn_tail_is_cut() {
+    const ROUNDS: usize = 24;
+    let whole = Store::write();
+    let mut rng = fastrand::Rng::with_seed(seed());
+    let mut refused = 0;
+    let store = whole.copy();
+    let last = store.launch.segments().pop().unwrap();
+    flip(&last, last_frame(&last) + 40);
+    let server = store.launch.start();
+    let found = store.read_back(&mut server.connect());
+    assert_eq!(found.absent, [DRAINED + UNDRAINED].into(), "a torn tail is cut, and nothing else");
+    drop(server);
+    for round in 0..ROUNDS {
+        let store = whole.copy();
+        let segments = store.launch.segments();
+        // By chance the last one would be met too seldom.
+        let place = if round % 3 == 0 { segments.len() - 1 } else { rng.usize(..segments.len()) };
+        let is_last = place == segments.len() - 1;
+        let segment = &segments[place];
+        let blocks = fs::metadata(segment).unwrap().len() / BLOCK;
+        // In a block, the rest is padding.
+        let offset = rng.u64(..blocks) * BLOCK + rng.u64(..70);
+        let file = fs::File::options().write(true).open(segment).unwrap();
+        let what = match round % 4 {
+            0 | 1 => {
+                flip(segment, offset);
+                format!("byte {offset} flipped in {}", segment.display())
+            }
+            2 => {
+                file.write_all_at(&vec![0; usize::try_from(BLOCK).unwrap()], offset / BLOCK * BLOCK).unwrap();
+                format!("the block of byte {offset} zeroed in {}", segment.display())
+            }
+            _ => {
+                file.set_len(offset).unwrap();
+                format!("cut at {offset}: {}", segment.display())
+            }
+        };
+        match store.launch.try_start() {
+            Ok(server) => {
+                let found = store.read_back(&mut server.connect());
+                assert!(found.refused.is_empty(), "{what}: {found:?}");
+                let absent = u32::try_from(found.absent.len()).unwrap();
+                let last_titles = (DRAINED + UNDRAINED - absent + 1..=DRAINED + UNDRAINED).collect();
+                assert_eq!(found.absent, last_titles, "{what}: what is lost is not the tail");
+                assert!(absent == 0 || is_last, "{what}: {absent} titles are lost without a word");
+                server.kill();
+            }
+            Err(end) => {
+                assert_eq!(end.status.code(), Some(1), "{what}: {}", end.stderr);
+                let is_clear = end.stderr.lines().count() == 1 && end.stderr.contains("offset ");
+                assert!(is_clear && end.stderr.contains(".log"), "{what}: {}", end.stderr);
+                refused += 1;
+            }
+        }
+    }
+    println!("{refused} of {ROUNDS} refused");
+    assert!(refused > 0, "no start met the damage");
 }
 
 #[test]

@@ -2,12 +2,17 @@
 //!
 //! - [`process`]: starts it, any build of it, and ends it; [`client`]: speaks HTTP to it;
 //! - [`api`]: what works, and what each answer looks like;
-//! - [`bad_input`]: what does not, by tables: framing, size, slowness, paths, queries, bodies, tokens, overload;
+//! - [`bad_input`]: what does not, by tables: framing, size, slowness, paths, queries, bodies, isolation, overload;
+//! - [`tokens`]: those that do not count;
 //! - [`batch`]: what a player that was offline sends; times, sizes, all or nothing;
 //! - [`cors`]: what browsers are told;
 //! - [`delete`]: forgetting a title and a user; nobody reaches another user's rows;
-//! - [`docs`]: the examples of docs/API.md;
+//! - [`demo`]: the page of `serve --dev`, its files and tokens;
+//! - [`docs`]: the examples of docs/API.md; [`openapi`]: the description of the interface, and that it is true;
+//! - [`paging`]: over a row that changes; [`properties`]: any interleaving of calls of two users equals a model;
+//! - [`throttle`]: who asks too often;
 //! - [`startup`]: flags, files, signals and exit codes;
+//! - [`config`]: settings from flags, the environment and a file; completions and manual pages;
 //! - [`data_dir`]: directories that it must not start on; [`check`]: what `playhead check` finds and mends;
 //!   [`store`]: a store of known contents for both, and ways to damage it;
 //! - [`load`]: the load generator, against real servers and others.
@@ -20,26 +25,39 @@
 //! - [`restart`]: told to stop, and paused;
 //! - [`disk_faults`]: its disk fails, is slow, or is full;
 //! - [`descriptors`]: more clients than it may have sockets.
+//!
+//! On a real cluster:
+//!
+//! - [`cassandra`]: what works, and what is said when it can't; [`cassandra_faults`]: nodes killed and paused.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test, as the test itself does")]
 
 mod api;
 mod bad_input;
 mod batch;
+mod cassandra;
+mod cassandra_faults;
 mod check;
 mod client;
+mod config;
 mod cors;
 mod crash;
 mod data_dir;
 mod delete;
+mod demo;
 mod descriptors;
 mod disk_faults;
 mod docs;
 mod ledger;
 mod load;
+mod openapi;
 mod order;
+mod paging;
 mod process;
+mod properties;
 mod restart;
 mod startup;
 mod store;
+mod throttle;
+mod tokens;
 mod trace;

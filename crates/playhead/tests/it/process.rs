@@ -19,6 +19,9 @@ use tempfile::{NamedTempFile, TempDir};
 /// How long a start may take, recovery included, in a build that is not optimised, on a machine that is busy.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long a cluster may take to come back, on a machine that is busy.
+pub(crate) const PATIENCE_FOR_CLUSTER: Duration = Duration::from_secs(120);
+
 /// Between two looks at what is waited for.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -54,7 +57,12 @@ pub(crate) struct Ended {
 
 /// Runs a command to its end.
 pub(crate) fn run(arguments: &[&str]) -> Ended {
-    let output = playhead(arguments).output().unwrap();
+    run_in(&[], arguments)
+}
+
+/// Runs a command to its end, with these variables in its environment.
+pub(crate) fn run_in(environment: &[(&str, &str)], arguments: &[&str]) -> Ended {
+    let output = playhead(arguments).envs(environment.iter().copied()).output().unwrap();
     Ended {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -132,6 +140,9 @@ impl Launch {
         let stderr = NamedTempFile::new().unwrap();
         let mut child = command(words[0])
             .args(&words[1..])
+            // One user of a test does what many do elsewhere; a flag wins over this.
+            .env("PLAYHEAD_THROTTLE_PER_SECOND", "0")
+            .env("PLAYHEAD_DELETE_THROTTLE_PER_SECOND", "0")
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(&self.directory)
             .args(&self.flags)
@@ -234,6 +245,16 @@ impl Server {
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// SIGKILL, and its end.

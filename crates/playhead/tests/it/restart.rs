@@ -1,11 +1,12 @@
-//! Ends that are asked for, SIGTERM idle and under load; a pause, and a clock that jumps back.
+//! Ends that are asked for, SIGTERM idle and under load, again and again; a pause, and a clock that jumps.
 
 use crate::client::{Client, PROGRESS, beat, token};
 use crate::ledger::{Ledger, Load};
-use crate::process::{Launch, seed, wait_for, within};
+use crate::process::{Launch, Server, seed, skip, wait_for, within};
 use crate::store::date_ahead;
 use crate::trace::{self, Trace};
 use rustix::process::Signal;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,65 @@ fn told_to_stop_under_load_it_answers_204_or_503_or_closes() {
     assert!(tally.acknowledged > 0);
     let server = launch.start();
     ledger.verify(server.address).unwrap();
+}
+
+/// Clients that would keep a server for ever: who says nothing, who stops in a head, in a body, and who reads no answer.
+fn stuck_clients(server: &Server, bearer: &str) -> Vec<Client> {
+    let headers = format!("Host: x\r\nAuthorization: Bearer {bearer}\r\nContent-Type: application/json\r\n");
+    let unread = format!("GET {PROGRESS}?limit=100 HTTP/1.1\r\n{headers}\r\n").repeat(100);
+    let starts = [
+        String::new(),
+        format!("GET {PROGRESS} HTTP/1.1\r\nHost: x\r\nX-"),
+        format!("POST {PROGRESS} HTTP/1.1\r\n{headers}Content-Length: 40\r\n\r\n{{"),
+        unread,
+    ];
+    let client = |start| {
+        let mut client = server.connect();
+        client.send(start);
+        client
+    };
+    starts.map(client).into()
+}
+
+#[test]
+fn stopped_again_and_again_under_load_with_stuck_clients_it_ends_in_time_and_loses_nothing() {
+    const DRAIN: Duration = Duration::from_secs(2);
+    const DELAY: Duration = Duration::from_millis(500);
+    let Fixture { launch, directory: _directory } = fixture();
+    let launch = launch.with(&["--drain-deadline", "2s", "--shutdown-delay", "500ms", "--request-deadline", "1h"]);
+    let mut server = launch.start();
+    // No user of the ledger.
+    let bearer = token(&launch.directory, 5_000);
+    let mut ledger = Ledger::new(20, 10, &launch.directory, seed());
+    for round in 1..=3 {
+        let _stuck = stuck_clients(&server, &bearer);
+        let address = server.address;
+        let (tally, (end, took)) = ledger.load(
+            address,
+            LOAD,
+            || false,
+            || {
+                wait_for(Duration::from_millis(400));
+                let told = Instant::now();
+                server.signal(Signal::TERM);
+                server.wait_for_log("told to stop");
+                // It serves on for a while: a balancer has not noticed yet.
+                assert_eq!(Client::to(address).beat(&bearer, beat(1, round)).status, 204);
+                (server.wait(STOP_DEADLINE + Duration::from_secs(5)), told.elapsed())
+            },
+        );
+        println!("round {round}: ended {took:?} after SIGTERM, {tally:?}");
+        assert_eq!(end.status.code(), Some(0), "{}", end.stderr);
+        assert_eq!(tally.faults, Vec::<String>::new());
+        assert!(tally.acknowledged > 0);
+        // They did hold it up, until they were cut off.
+        let longest = DELAY + DRAIN + Duration::from_secs(8);
+        assert!((DELAY + DRAIN..longest).contains(&took), "it ended after {took:?}");
+        server = launch.start();
+        ledger.verify(server.address).unwrap();
+        let bookmark = server.connect().get(&format!("{PROGRESS}/1"), Some(&bearer)).json();
+        assert_eq!(bookmark["position_seconds"], f64::from(round));
+    }
 }
 
 #[test]
@@ -172,4 +232,84 @@ fn a_clock_that_has_jumped_back_leaves_the_newest_write_the_newest() {
     let server = launch.start();
     let mut client = server.connect();
     assert_eq!((time(&mut client, 1, 5.0), time(&mut client, 2, 3.0)), (overwritten, another));
+}
+
+/// A clock for one process that a file sets while it runs.
+struct Clock {
+    file: std::path::PathBuf,
+    wrapper: Vec<String>,
+}
+
+impl Clock {
+    /// `None`, and the test is skipped, where there is no such thing.
+    fn new(test: &str, directory: &std::path::Path) -> Option<Self> {
+        let output = Command::new("faketime").args(["-f", "+0", "printenv", "LD_PRELOAD"]).output();
+        let Ok(output) = output.map_err(|_| skip(test, "needs faketime")) else { return None };
+        let library = String::from_utf8(output.stdout).unwrap();
+        let file = directory.join("clock");
+        let variables = [
+            format!("LD_PRELOAD={}", library.trim()),
+            format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
+            "FAKETIME_NO_CACHE=1".to_owned(),
+            // Only the clock of the wall jumps.
+            "DONT_FAKE_MONOTONIC=1".to_owned(),
+        ];
+        let clock = Self { file, wrapper: ["env".to_owned()].into_iter().chain(variables).collect() };
+        clock.set(0);
+        Some(clock)
+    }
+
+    /// So many seconds ahead of the true time.
+    fn set(&self, seconds: i64) {
+        // In one step: it is read at any time.
+        let new = self.file.with_extension("new");
+        std::fs::write(&new, format!("{seconds:+}s\n")).unwrap();
+        std::fs::rename(new, &self.file).unwrap();
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_forth_and_back_refuses_no_write_and_keeps_their_order() {
+    let Fixture { launch, directory } = fixture();
+    let test = "a_clock_that_jumps_forth_and_back_refuses_no_write_and_keeps_their_order";
+    let Some(clock) = Clock::new(test, directory.path()) else { return };
+    let wrapper: Vec<_> = clock.wrapper.iter().map(String::as_str).collect();
+    let launch = launch.under(&wrapper);
+    let (hour, day) = (3_600, 86_400);
+    let mut server = launch.start();
+    let bearer = token(&launch.directory, 7);
+    let mut times: Vec<String> = Vec::new();
+    let mut titles = Vec::new();
+    for (step, (ahead, is_restarted)) in
+        [(0, false), (hour, false), (-hour, false), (-hour, true), (2 * day, true), (0, true), (-3 * day, false)]
+            .into_iter()
+            .enumerate()
+    {
+        clock.set(ahead);
+        if is_restarted {
+            server.kill();
+            server = launch.start();
+        }
+        let mut client = server.connect();
+        for _ in 0..3 {
+            let number = u32::try_from(titles.len() + 1).unwrap();
+            for (title, position) in [(i64::from(number), number), (1_000, number)] {
+                let answer = client.beat(&bearer, beat(title, position));
+                assert_eq!(answer.status, 204, "step {step}: {answer:?}");
+                let bookmark = client.get(&format!("{PROGRESS}/{title}"), Some(&bearer)).json();
+                assert_eq!(bookmark["position_seconds"], f64::from(position), "step {step}: {bookmark}");
+                times.push(bookmark["updated_at"].as_str().unwrap().to_owned());
+            }
+            titles.insert(0, number.to_string());
+        }
+        let list = client.get(&format!("{PROGRESS}?limit=100"), Some(&bearer)).json();
+        let listed: Vec<_> =
+            list["items"].as_array().unwrap().iter().map(|item| item["movie_id"].as_str().unwrap()).collect();
+        assert_eq!(listed, [&["1000"][..], &titles.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+    }
+    println!("{times:?}");
+    assert!(times.is_sorted_by(|earlier, later| earlier < later), "not in their order: {times:?}");
+    // The jumps were seen: else this shows nothing.
+    assert_ne!(times[0][..10], times.last().unwrap()[..10]);
+    assert!(!server.talk().contains("ERROR"), "{}", server.talk());
 }

@@ -90,8 +90,9 @@ fn the_dev_secret_is_made_once_and_only_its_owner_may_read_it() {
 fn the_printed_lines_work_as_pasted() {
     let directory = TempDir::new().unwrap();
     let server = Server::in_memory(&directory, &[]);
-    let lines = server.printed_lines(8);
-    let token = lines[0].rsplit(' ').next().unwrap();
+    let lines = server.printed_lines(9);
+    assert_eq!(lines[0], format!("demo on http://{}/demo/", server.address));
+    let token = lines[1].rsplit(' ').next().unwrap();
     assert_eq!(server.connect().get(PROGRESS, Some(token)).status, 200);
     let curls: Vec<_> = lines.iter().filter(|line| line.starts_with("curl ")).collect();
     let outputs: Vec<_> = curls

@@ -132,6 +132,13 @@ pub(crate) fn title_at(segment: &Path, offset: u64) -> u32 {
     u32::try_from(Record::decode(&bytes).unwrap().row.movie.0).unwrap()
 }
 
+/// Where a segment's last frame begins.
+pub(crate) fn last_frame(segment: &Path) -> u64 {
+    let bytes = fs::read(segment).unwrap();
+    let frame = bytes.chunks(usize::try_from(BLOCK).unwrap()).rposition(|block| block.starts_with(b"FRAM"));
+    frame.expect("a segment has a frame") as u64 * BLOCK
+}
+
 /// Dates the last record of a segment ahead, as if the clock had been ahead when it was written.
 pub(crate) fn date_ahead(segment: &Path, by: Duration) {
     let mut bytes = fs::read(segment).unwrap();

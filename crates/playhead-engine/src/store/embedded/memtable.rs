@@ -13,8 +13,8 @@
 //! ([`RecordKind::LatePut`]) may be older, and whoever reads it or drains it compares. A late put that beats a live
 //! entry or an erasure of this very table is newer than something that is newer than the base: it counts as live.
 //!
-//! **The limits.** One writer, which must be the only caller of [`Memtable::apply`]; any number of readers, each
-//! holding the lock of one shard in 64 for as long as it takes to copy one user's entries. [`Memtable::bytes`] is what
+//! **The limits.** One writer of a user's entries at a time: the committer, or at a start one applier per share of the
+//! users ([`super::replay`]); any number of readers, each holding the lock of one shard in 64 for as long as it takes to copy one user's entries. [`Memtable::bytes`] is what
 //! the table has allocated; its owner freezes it at a bound. A user with one title, which is most of them, costs 40
 //! bytes and his share of the free slots of a hash table, 86 bytes in all at a million users. A user with more than
 //! [`FEW_MAX`] titles gets a tree, so that no single user can make `apply` slow.
@@ -340,14 +340,19 @@ impl Memtable {
         }
     }
 
-    fn shard(&self, user: UserId) -> MutexGuard<'_, Shard> {
+    /// The shard a user's entries lie in.
+    pub(crate) fn shard_of(user: UserId) -> usize {
         // Fibonacci hashing. A crowd of users in one shard would cost waiting for a lock, nothing else: the hash
         // tables themselves are seeded.
         let hash = user.0.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
-        lock(&self.shards[hash as usize % SHARDS])
+        hash as usize % SHARDS
     }
 
-    /// Carries out one record. Only the one writer may call this.
+    fn shard(&self, user: UserId) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[Self::shard_of(user)])
+    }
+
+    /// Carries out one record. The records of one user must come from one caller at a time, in their order.
     pub(crate) fn apply(&self, record: &Record) {
         let incoming = Entry::of(record);
         let mut shard = self.shard(record.user);
@@ -439,10 +444,10 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Changes a sum that only the writer writes: a load and a store, no locked instruction.
+/// Changes a sum, if it changes: an overwrite, which is what most writes are, costs no locked instruction.
 fn change(sum: &AtomicUsize, before: usize, after: usize) {
     if before != after {
-        sum.store(sum.load(Relaxed) + after - before, Relaxed);
+        sum.fetch_add(after.wrapping_sub(before), Relaxed);
     }
 }
 

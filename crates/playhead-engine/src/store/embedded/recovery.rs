@@ -43,6 +43,23 @@ pub(crate) struct Recovered {
     pub(crate) losses: Vec<Loss>,
 }
 
+impl Recovered {
+    /// A store that is new.
+    pub(crate) fn nothing(store_id: StoreId) -> Self {
+        Self {
+            store_id,
+            next_segment: 1,
+            last_sequence: 0,
+            newest: None,
+            last_frame: Vec::new(),
+            segments: Vec::new(),
+            replayed: 0,
+            warnings: Vec::new(),
+            losses: Vec::new(),
+        }
+    }
+}
+
 /// Acknowledged data that the log should have and has not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Loss {

@@ -1,0 +1,256 @@
+//! The store's thread: it gets ready, carries out jobs, and keeps an eye on the cluster.
+//!
+//! **Getting ready** takes: a session, a schema as it must be, one read at the level asked for, and, if that was asked
+//! for, commit logs that are seen to be synced. What is missing is told in one line, once, and tried again; jobs are
+//! refused meanwhile, and the process goes on.
+//!
+//! **Serving.** Every [`WATCH`] the clocks are compared and the commit logs looked at again. Failures without any
+//! success for [`OUTAGE`] are an outage, which degrades the store; reads and new links then look for its end.
+
+use super::clock::{self, Verdict};
+use super::connection::{Connection, chain};
+use super::link::{Link, Links};
+use super::writer::Writer;
+use super::{Job, Shared, durability, reader};
+use crate::store::{Durability, Health};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::spawn_local;
+
+/// Between two looks at the cluster's clocks and commit logs.
+const WATCH: Duration = Duration::from_secs(60);
+
+/// Between two looks at what is overdue, and at whether the store is closed.
+const TICK: Duration = Duration::from_millis(25);
+
+/// Between two judgements of how the store is.
+const JUDGEMENT: Duration = Duration::from_millis(500);
+
+/// Failures without a success for this long are an outage.
+const OUTAGE: Duration = Duration::from_secs(1);
+
+/// From one attempt to get ready to the next: at first, and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// How long a new link may take to be of use in an outage.
+const NEW_LINK: Duration = Duration::from_secs(2);
+
+/// One attempt to get ready: names, handshakes and logins may all hang.
+const ATTEMPT: Duration = Duration::from_secs(20);
+
+/// Runs until the store is closed.
+pub(super) async fn run(shared: Arc<Shared>, mut jobs: UnboundedReceiver<Job>) {
+    let mut watch = Watch::default();
+    let link = tokio::select! {
+        link = get_ready(&shared, &mut watch) => Some(link),
+        () = refuse_until_closed(&shared, &mut jobs) => None,
+    };
+    if let Some(link) = link {
+        serve(&shared, watch, link, &mut jobs).await;
+    }
+    jobs.close();
+    while let Some(job) = jobs.recv().await {
+        job.refuse();
+    }
+}
+
+async fn refuse_until_closed(shared: &Shared, jobs: &mut UnboundedReceiver<Job>) {
+    let mut tick = tokio::time::interval(TICK);
+    while !shared.closed.load(Ordering::Relaxed) {
+        tokio::select! {
+            Some(job) = jobs.recv() => job.refuse(),
+            _ = tick.tick() => {}
+        }
+    }
+}
+
+/// Tries until there is a link that may be used.
+async fn get_ready(shared: &Shared, watch: &mut Watch) -> Link {
+    let mut pause = RETRY_FIRST;
+    loop {
+        let reason = match tokio::time::timeout(ATTEMPT, attempt(shared, watch)).await {
+            Ok(Ok(link)) => return link,
+            Ok(Err(reason)) => reason,
+            Err(_) => {
+                let nodes = shared.options.nodes.join(", ");
+                format!("no node of {nodes} has answered in {ATTEMPT:?}: see to --cassandra-nodes")
+            }
+        };
+        watch.set(shared, Health::Unready(reason));
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+async fn attempt(shared: &Shared, watch: &mut Watch) -> Result<Link, String> {
+    let link = Link::establish(shared).await?;
+    watch.look(shared, &link.connection).await;
+    watch.unsynced(shared).map_or(Ok(link), Err)
+}
+
+/// Carries out jobs until the store is closed and what was under way has ended.
+async fn serve(shared: &Arc<Shared>, mut watch: Watch, link: Link, jobs: &mut UnboundedReceiver<Job>) {
+    let (links, pulse) = (Rc::new(Links::new(link)), Rc::new(Pulse::default()));
+    let writer = Rc::new(Writer::new(Arc::clone(shared), Rc::clone(&links), Rc::clone(&pulse)));
+    let reads = Rc::new(Cell::new(0_usize));
+    watch.judge(shared, &pulse);
+    let watching = spawn_local(watch.run(Arc::clone(shared), Rc::clone(&links), Rc::clone(&pulse)));
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !shared.closed.load(Ordering::Relaxed) || !writer.is_idle() || reads.get() > 0 {
+        tokio::select! {
+            Some(job) = jobs.recv() => match job {
+                Job::Commit(group, records, arrived) => writer.take(group, records, arrived),
+                Job::Read(user, movies, answer, permit) => {
+                    reads.set(reads.get() + 1);
+                    let (shared, links) = (Arc::clone(shared), Rc::clone(&links));
+                    let (pulse, reads) = (Rc::clone(&pulse), Rc::clone(&reads));
+                    spawn_local(async move {
+                        let outcome = reader::bookmarks(&shared, &links, &pulse, user, movies).await;
+                        // Who asked may have gone.
+                        let _ = answer.send(outcome);
+                        drop(permit);
+                        reads.set(reads.get() - 1);
+                    });
+                }
+            },
+            () = writer.freed() => {}
+            _ = tick.tick() => writer.refuse_overdue(),
+        }
+        writer.dispatch();
+    }
+    watching.abort();
+}
+
+/// What is known of the cluster beyond its answers.
+#[derive(Default)]
+struct Watch {
+    clocks: Option<Verdict>,
+    said: Option<Health>,
+}
+
+impl Watch {
+    async fn run(mut self, shared: Arc<Shared>, links: Rc<Links>, pulse: Rc<Pulse>) {
+        let mut looked = Instant::now();
+        loop {
+            tokio::time::sleep(JUDGEMENT).await;
+            if looked.elapsed() >= WATCH {
+                looked = Instant::now();
+                self.look(&shared, &links.current().connection).await;
+            }
+            self.judge(&shared, &pulse);
+            if pulse.outage().is_some() {
+                let link = links.current();
+                let (old, new) = tokio::join!(link.probe(), tokio::time::timeout(NEW_LINK, Link::establish(&shared)));
+                match (old, new) {
+                    (Ok(()), _) => pulse.beats(),
+                    (Err(_), Ok(Ok(link))) => {
+                        links.replace(link);
+                        pulse.beats();
+                    }
+                    (Err(error), _) => pulse.fails(error),
+                }
+                self.judge(&shared, &pulse);
+            }
+        }
+    }
+
+    /// Looks at clocks and commit logs.
+    async fn look(&mut self, shared: &Shared, connection: &Connection) {
+        if !shared.rig.clock_is_set
+            && let Some(verdict) = clock::watch(connection, &*shared.clock).await
+        {
+            shared.metrics.clock_ahead_us.set(verdict.ahead_us);
+            self.clocks = Some(verdict);
+        }
+        let seen = durability::seen(connection).await;
+        // A node that is away says nothing; what was seen of it before still holds.
+        if shared.condition.durability() != Some(seen)
+            && (seen != Durability::Unknown || shared.condition.durability().is_none())
+        {
+            match seen {
+                Durability::Synced => tracing::info!("every node syncs its commit log before it acknowledges"),
+                Durability::Periodic => tracing::warn!(
+                    "a node acknowledges before it syncs its commit log (commitlog_sync: periodic): what was \
+                     acknowledged in the last seconds is lost if most copies lose their power at once"
+                ),
+                Durability::Unknown => tracing::warn!("the nodes do not say when they sync their commit logs"),
+            }
+            shared.condition.set_durability(seen);
+        }
+    }
+
+    /// Why nothing may be written, if commit logs must be synced.
+    fn unsynced(&self, shared: &Shared) -> Option<String> {
+        let seen = shared.condition.durability();
+        (shared.options.require_synced_commitlog && seen != Some(Durability::Synced)).then(|| {
+            let seen = seen.unwrap_or(Durability::Unknown).name();
+            format!("commitlog_sync of some node is {seen}, and --require-synced-commitlog wants batch or group on all")
+        })
+    }
+
+    fn judge(&mut self, shared: &Shared, pulse: &Pulse) {
+        let refusal = self.clocks.as_ref().and_then(Verdict::refusal).or_else(|| self.unsynced(shared));
+        shared.takes_writes.store(refusal.is_none(), Ordering::Relaxed);
+        let warnings: Vec<_> =
+            pulse.outage().into_iter().chain(self.clocks.as_ref().and_then(Verdict::warning)).collect();
+        let health = match refusal {
+            Some(reason) => Health::Unready(reason),
+            None if warnings.is_empty() => Health::Ready,
+            None => Health::Degraded(warnings.join("; ")),
+        };
+        self.set(shared, health);
+    }
+
+    /// Sets the health; tells what has changed, once.
+    fn set(&mut self, shared: &Shared, health: Health) {
+        if self.said.as_ref() == Some(&health) {
+            return;
+        }
+        match &health {
+            Health::Unready(reason) => tracing::error!(%reason, "not ready"),
+            Health::Degraded(reason) => tracing::warn!(%reason, "degraded"),
+            Health::Ready => tracing::info!("the cluster is in use"),
+            Health::Failed(_) => {}
+        }
+        shared.condition.set(health.clone());
+        self.said = Some(health);
+    }
+}
+
+/// Whether the cluster answers.
+#[derive(Default)]
+pub(super) struct Pulse {
+    failing_since: Cell<Option<Instant>>,
+    last_error: RefCell<String>,
+}
+
+impl Pulse {
+    /// Something was done.
+    pub(super) fn beats(&self) {
+        self.failing_since.set(None);
+    }
+
+    /// Something was not.
+    pub(super) fn fails(&self, error: String) {
+        if self.failing_since.get().is_none() {
+            self.failing_since.set(Some(Instant::now()));
+        }
+        *self.last_error.borrow_mut() = error;
+    }
+
+    fn outage(&self) -> Option<String> {
+        let since = self.failing_since.get()?;
+        (since.elapsed() >= OUTAGE).then(|| format!("the cluster does not answer: {}", self.last_error.borrow()))
+    }
+}
+
+/// A failure of the driver in words.
+pub(super) fn words(error: &dyn std::error::Error) -> String {
+    chain(error)
+}
