@@ -352,7 +352,7 @@ fn find_capacity(flags: &RunFlags, mut plan: Plan, minter: &Minter, stop: &Atomi
     let best = tries.iter().rfind(|report| report.asked.streamers == u64::from(carried));
     match flags.result.output {
         Output::Text => {
-            print(&format!("streamers carried: {carried} (p99 at most {p99_max:?}, no error, everything read back)\n"))
+            print(&format!("streamers carried: {carried} (p99 at most {p99_max:?}, no error, everything read back)\n"));
         }
         Output::Json => {
             let tries: Vec<_> = tries
