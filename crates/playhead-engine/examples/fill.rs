@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [directory, users, titles] = &arguments[..] else { return Err("usage: fill DIRECTORY USERS TITLES".into()) };
     let (users, titles): (i64, i64) = (users.parse()?, titles.parse()?);
-    let options = EmbeddedOptions::at(directory.as_ref());
+    let options = EmbeddedOptions::at(directory);
     let engine = Engine::open(StoreChoice::Embedded(options), Arc::new(Counter(AtomicU64::new(0))), Limits::default())?;
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let started = Instant::now();

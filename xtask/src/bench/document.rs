@@ -1,4 +1,4 @@
-//! docs/BENCHMARKS.md: the parts of it that are figures, written from the stored results.
+//! The figures of docs/BENCHMARKS.md, written from the stored results.
 //!
 //! A part stands between `<!-- figures: NAME -->` and `<!-- end -->`; all else is written by people. Plots are SVG files
 //! beside the results. A test writes all of it anew and compares, so that no figure is ever typed.
