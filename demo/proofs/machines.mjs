@@ -70,8 +70,9 @@ export class Server {
   async start() {
     const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("PLAYHEAD_")));
     const flags = ["--dev", "--listen", this.address, "--admin-listen", "127.0.0.1:0", "--data-dir", this.#data];
-    // No more of the RAM disk is needed than this.
-    const child = spawn(this.#binary, ["serve", ...flags, "--disk-reserve-bytes", "1048576", "--workers", "1"], {
+    // Little of the RAM disk is needed; and who watches a place closely asks more often than a viewer may.
+    const bounds = ["--disk-reserve-bytes", "1048576", "--throttle-per-second", "0", "--delete-throttle-per-second", "0"];
+    const child = spawn(this.#binary, ["serve", ...flags, ...bounds, "--workers", "1"], {
       env: environment,
       stdio: ["ignore", "pipe", "ignore"],
     });

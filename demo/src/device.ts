@@ -111,6 +111,7 @@ async function open(): Promise<void> {
   }
   document.title = `${title.name} on ${name}`;
   video.setAttribute("aria-label", title.name);
+  element<HTMLElement>("heading").textContent = title.name;
   const playhead = attachPlayhead(
     video,
     { baseUrl: "", movieId: title.id, viewerId: viewer, getToken },
@@ -185,6 +186,7 @@ function update(): void {
   play.setAttribute("aria-label", paused ? "Play" : "Pause");
   play.classList.toggle("playing", !paused);
   speed.textContent = `${video.playbackRate}×`;
+  speed.setAttribute("aria-label", `Speed ${video.playbackRate}×`);
 }
 
 for (const type of ["timeupdate", "durationchange", "play", "pause", "seeked", "ratechange", "emptied"]) {

@@ -3,6 +3,7 @@
 //! Run through the alias of `.cargo/config.toml`, from anywhere in the repository. One file per task; this one only
 //! says which there are.
 
+mod bench;
 mod browser;
 mod cassandra;
 mod ci;
@@ -13,6 +14,8 @@ mod packages;
 mod process;
 mod readme;
 mod sdk;
+mod soak;
+mod subject;
 mod tidy;
 
 use anyhow::{Context, Result};
@@ -37,6 +40,10 @@ enum Task {
     Tidy,
     /// Build the binaries with built-in faults and print the variables by which tests find them
     Faults,
+    /// What a write costs, and memory, restarts and the disk: measured and stored
+    Bench(bench::Options),
+    /// Faults under load for as long as you like, every row read back after each
+    Soak(soak::Options),
     /// Prove in a real browser that a viewer goes on where they were
     Browser(browser::Options),
     /// Build the player SDK and the demo's scripts, compare them with what is committed, test the SDK
@@ -63,6 +70,8 @@ fn carry_out(task: Task, root: &Path) -> Result<()> {
         Task::Ci(options) => ci::run(&options, root),
         Task::Tidy => tidy::run(root),
         Task::Faults => faults::run(root, Deadline::after(Duration::from_secs(3_600))),
+        Task::Bench(options) => bench::run(&options, root),
+        Task::Soak(options) => soak::run(&options, root),
         Task::Browser(options) => browser::run(&options, root, Deadline::after(Duration::from_secs(6 * 3_600))),
         Task::Sdk => sdk::run(root, Deadline::after(Duration::from_secs(3_600))),
         Task::Cassandra(options) => cassandra::run(&options, root),

@@ -1,6 +1,6 @@
 //! Child processes with a deadline.
 //!
-//! Every stage runs its commands through [`run`]. **The promise.** When a call returns, the command and whatever it
+//! Every stage runs its commands through [`run`]; servers under test are [`Running`]. **The promise.** When a call returns, the command and whatever it
 //! started in turn have ended, or were ended at the deadline: each by its own process id, parents first, so that
 //! nothing else on the machine is touched. Children stay in the caller's process group: Ctrl-C ends them too.
 
@@ -111,8 +111,18 @@ impl Running {
 
     /// Sends SIGINT, as Ctrl-C does.
     pub(crate) fn interrupt(&self) -> Result<()> {
+        self.signal(Signal::INT)
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.id)?).context("process ids are positive")?;
-        kill_process(pid, Signal::INT).context("can't send SIGINT")
+        kill_process(pid, signal).with_context(|| format!("can't send {signal:?}"))
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
     }
 
     fn end(&mut self) {
@@ -135,7 +145,7 @@ impl Drop for Running {
 }
 
 /// A process and its descendants, parents first.
-fn family(id: u32) -> Vec<u32> {
+pub(crate) fn family(id: u32) -> Vec<u32> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(child) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };

@@ -3,6 +3,8 @@
 use crate::Limits;
 use crate::lane::GROUP_WRITES_MAX;
 use crate::store::TITLES_LISTED_MAX;
+#[cfg(feature = "cassandra")]
+use crate::store::cassandra;
 use crate::store::embedded;
 
 /// A bound that is built in.
@@ -34,5 +36,10 @@ pub fn bounds() -> Vec<Bound> {
         Bound::new("titles that a user's list shows", TITLES_LISTED_MAX, "the oldest are dropped"),
     ];
     bounds.extend(embedded::bounds::BOUNDS);
+    #[cfg(feature = "cassandra")]
+    bounds.extend([
+        Bound::new("Cassandra: rows under way to one node", cassandra::window::SIZE_MAX, "they wait"),
+        Bound::new("Cassandra: reads under way", cassandra::READS_MAX, "503 overloaded"),
+    ]);
     bounds
 }

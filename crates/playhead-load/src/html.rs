@@ -14,9 +14,9 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2rem 0 .25rem; }
 p { margin: .25rem 0; } .soft, .legend, .nothing { color: var(--soft); }
 .verdict { font-weight: 600; } .good { color: var(--good); } .bad { color: var(--bad); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.25rem 0; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.8rem, 1fr)); gap: .6rem; margin: 1.25rem 0; }
 .figures div { border: 1px solid var(--edge); border-radius: 8px; padding: .6rem .8rem; }
-.figures b { display: block; font-size: 1.3rem; font-variant-numeric: tabular-nums; }
+.figures b { display: block; font-size: 1.2rem; font-variant-numeric: tabular-nums; }
 .figures span { color: var(--soft); font-size: .85rem; }
 svg { width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 .grid { stroke: var(--edge); stroke-width: 1; } polyline { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
@@ -133,11 +133,15 @@ fn seconds(report: &Report, slot: usize) -> f64 {
     (float(slot as u64) + 0.5) * slot_s
 }
 
+/// Round times, and the end of the last slot without a text.
 fn time_ticks(report: &Report, slots: usize) -> Vec<Tick> {
-    let mut ticks = steps(float(report.timeline.slot_s * slots.max(1) as u64));
+    let end = float(report.timeline.slot_s * slots.max(1) as u64);
+    let mut ticks = steps(end);
+    ticks.retain(|(time, _)| *time <= end);
     for (_, text) in &mut ticks {
         text.push_str(" s");
     }
+    ticks.push((end, String::new()));
     ticks
 }
 
@@ -199,8 +203,9 @@ fn by_share(pairs: &Pairs) -> Plot {
 
 fn rates(report: &Report) -> Plot {
     let timeline = &report.timeline;
-    let used = |counts: &[u64]| counts.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
-    let slots = used(&timeline.acknowledged).max(used(&timeline.offered)).max(used(&timeline.failed));
+    // What comes in after the last heartbeat is a part of a slot only.
+    let lasted = (0..).find(|slot| float(*slot as u64 * timeline.slot_s) >= report.elapsed_s).unwrap_or_default();
+    let slots = timeline.offered.len().min(lasted);
     let slot_s = float(timeline.slot_s.max(1));
     let line = |counts: &[u64]| {
         let points = counts.iter().take(slots).enumerate();

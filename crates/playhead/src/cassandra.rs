@@ -25,10 +25,10 @@ pub(crate) struct CassandraFlags {
     #[arg(long, env = "PLAYHEAD_CASSANDRA_DATA_CENTER", value_name = "NAME", value_parser = data_center)]
     pub(crate) cassandra_data_center: Option<String>,
     /// The user to log in as
-    #[arg(long, env = "PLAYHEAD_CASSANDRA_USER", value_name = "NAME", requires = "cassandra_password_file")]
+    #[arg(long, env = "PLAYHEAD_CASSANDRA_USER", value_name = "NAME")]
     pub(crate) cassandra_user: Option<String>,
     /// File with that user's password; a newline at its end is not part of it
-    #[arg(long, env = "PLAYHEAD_CASSANDRA_PASSWORD_FILE", value_name = "FILE", requires = "cassandra_user")]
+    #[arg(long, env = "PLAYHEAD_CASSANDRA_PASSWORD_FILE", value_name = "FILE")]
     pub(crate) cassandra_password_file: Option<PathBuf>,
     /// Speak TLS to the cluster, and trust the authorities in this file (PEM)
     #[arg(long, env = "PLAYHEAD_CASSANDRA_TLS_CA_FILE", value_name = "FILE")]
@@ -65,7 +65,12 @@ impl CassandraFlags {
         let nodes = self.cassandra_nodes.iter().map(|node| address(node)).collect::<Result<_, _>>()?;
         let credentials = match (&self.cassandra_user, &self.cassandra_password_file) {
             (Some(user), Some(file)) => Some(Credentials { user: user.clone(), password: password(file)? }),
-            _ => None,
+            (None, None) => None,
+            // Not by clap's `requires`, for which a value of the file is none.
+            _ => {
+                let complaint = "--cassandra-user and --cassandra-password-file go together: give both, or neither";
+                return Err(Failure::usage(complaint));
+            }
         };
         let authorities = match &self.cassandra_tls_ca_file {
             Some(file) => Some(fs::read(file).with_context(|| {

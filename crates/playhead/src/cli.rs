@@ -67,7 +67,7 @@ Examples:
 /// Flags of `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// For trying it out: makes a secret in the data directory, prints a token and curl lines; loopback only
+    /// For trying it out: makes a secret in the data directory, prints a token and curl lines, serves a demo; loopback only
     #[arg(long, env = "PLAYHEAD_DEV")]
     pub(crate) dev: bool,
     /// Lets --dev listen on other addresses than loopback

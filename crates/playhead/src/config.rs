@@ -32,6 +32,10 @@ impl Config {
         check(flags)?;
         origins(flags)?;
         embedded_options(flags).check().map_err(|error| Failure::usage(error.to_string()))?;
+        #[cfg(feature = "cassandra")]
+        if flags.store == StoreName::Cassandra {
+            flags.cassandra.options(None, flags.embedded.max_item_age)?;
+        }
         flags.tokens.jwt_secret_file.as_deref().map_or(Ok(()), |file| read_secret(file).map(drop))
     }
 

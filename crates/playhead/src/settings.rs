@@ -12,6 +12,9 @@
 //! variable of the environment is refused in the same way. The environment may hold variables that are not ours under
 //! the same prefix, so there an unknown one is no fault; [`strangers`] names those that look like a slip.
 //!
+//! **What a flag must not use.** What clap knows of two flags together (`requires`, `conflicts_with`) goes by flags that
+//! were said, and a file's are not: such rules belong into [`crate::config`].
+//!
 //! **The limits.** A file of [`FILE_BYTES_MAX`]. Keys are flat; there are no secrets among them, only paths of files.
 
 use crate::Failure;
@@ -188,8 +191,7 @@ fn check(arg: &Arg, texts: &[String]) -> Result<(), String> {
     }
     let flag = format!("--{}", arg.get_long().expect("every key has a flag"));
     let words = texts.iter().map(|text| format!("{flag}={text}"));
-    let attempt = Command::new("check").no_binary_name(true).arg(arg.clone()).try_get_matches_from(words);
-    match attempt {
+    match Command::new("check").no_binary_name(true).arg(arg.clone()).try_get_matches_from(words) {
         Ok(_) => Ok(()),
         Err(error) => Err(allowed(&error)),
     }

@@ -21,6 +21,8 @@ const DISK: &str = "crates/playhead-engine/src/store/embedded/disk.rs";
 const DISKS: &str = "crates/playhead-engine/src/store/embedded/disk/";
 const BASE: &str = "crates/playhead-engine/src/store/embedded/base.rs";
 const BASES: &str = "crates/playhead-engine/src/store/embedded/base/";
+const CASSANDRA: &str = "crates/playhead-engine/src/store/cassandra.rs";
+const CASSANDRAS: &str = "crates/playhead-engine/src/store/cassandra/";
 
 const FENCES: &[Fence] = &[
     Fence {
@@ -85,9 +87,17 @@ const FENCES: &[Fence] = &[
         instead: "only disk.rs and base.rs sync, so that durability has one home: go through `Disk`",
     },
     Fence {
+        rule: "scylla-fence",
+        within: "crates/",
+        words: &["scylla"],
+        except: &[CASSANDRA, CASSANDRAS],
+        tests_too: true,
+        instead: "only the Cassandra store knows its driver: add what is needed there",
+    },
+    Fence {
         rule: "lane-fence",
         within: "crates/playhead-engine/src/lane.rs",
-        words: &["embedded", "Embedded", "memory", "Memory", "discard", "Discard"],
+        words: &["embedded", "Embedded", "cassandra", "Cassandra", "memory", "Memory", "discard", "Discard"],
         except: &[],
         tests_too: false,
         instead: "a lane knows the `Store` trait, not which store it is",

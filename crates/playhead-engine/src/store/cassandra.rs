@@ -35,7 +35,7 @@ mod statements;
 #[cfg(test)]
 mod tests;
 mod watch;
-mod window;
+pub(crate) mod window;
 mod writer;
 
 use super::embedded::OpenError;
@@ -57,7 +57,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 const DEADLINE: Duration = Duration::from_millis(1_500);
 
 /// Reads under way.
-const READS_MAX: usize = 1_024;
+pub(crate) const READS_MAX: usize = 1_024;
 
 /// Rows dated later than this after now were written by nobody that could be right.
 const FUTURE_MAX: Duration = Duration::from_secs(86_400);

@@ -5,7 +5,7 @@ use crate::client::PROGRESS;
 use crate::process::{Launch, Server, run, run_in};
 use serde_json::Value;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -238,9 +238,11 @@ fn a_server_and_its_tokens_go_by_the_file() {
     assert_eq!(run(&["health", "--config", file.path(), "--admin", &admin]).code, Some(0));
 }
 
+// The page is that of a build with all stores.
+#[cfg(feature = "cassandra")]
 #[test]
 fn the_reference_is_of_this_build() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/CONFIGURATION.md");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/CONFIGURATION.md");
     let ended = run(&["config", "reference"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let kept = fs::read_to_string(path).unwrap_or_default();
@@ -306,4 +308,31 @@ fn memory_forgets_by_the_file_too() {
     crate::process::eventually("the row is forgotten", || {
         client.get(&format!("{PROGRESS}/1"), Some(&bearer)).json()["state"] == "none"
     });
+}
+
+#[cfg(feature = "cassandra")]
+#[test]
+fn a_cluster_is_found_by_the_file_and_what_belongs_together_is_checked() {
+    let secret = File::of(&"x".repeat(32));
+    let store = format!("jwt_secret_file = \"{}\"\nstore = \"cassandra\"\n", secret.path());
+    let nodes = "cassandra_nodes = [\"10.0.0.5:9042\", \"10.0.0.6\"]\n";
+    let user = "cassandra_user = \"playhead\"\n";
+    let password = format!("cassandra_password_file = \"{}\"\n", secret.path());
+    for (text, code, says) in [
+        (format!("{store}{nodes}"), 0, ""),
+        (format!("{store}{nodes}{user}{password}"), 0, ""),
+        (store.clone(), 2, "--cassandra-nodes"),
+        (format!("{store}{nodes}{user}"), 2, "go together"),
+        (format!("{store}{nodes}{password}"), 2, "go together"),
+        (format!("{store}{nodes}{user}cassandra_password_file = \"/nonexistent\"\n"), 1, "--cassandra-password-file"),
+        (format!("{store}{nodes}cassandra_keyspace = \"a b\"\n"), 2, "line 4: cassandra_keyspace: a keyspace is"),
+    ] {
+        let file = File::of(&text);
+        let ended = run(&["config", "check", file.path()]);
+        assert!(ended.code == Some(code) && ended.stderr.contains(says), "{text:?}: {ended:?}");
+    }
+    // Half of it may come from elsewhere.
+    let file = File::of(&password);
+    let found = shown(&[], &["--config", file.path(), "--cassandra-user", "playhead"], "cassandra_user");
+    assert_eq!((&found["value"], &found["origin"]), (&"playhead".into(), &"flag".into()));
 }

@@ -9,7 +9,9 @@
 
 use super::connection::Connection;
 use super::statements;
+use futures_util::future::join_all;
 use playhead_core::{Clock, WriteTime};
+use scylla::value::CqlTimestamp;
 use std::time::Duration;
 
 /// From here on a person should look.
@@ -69,16 +71,15 @@ fn is_above(micros: i64, limit: Duration) -> bool {
 
 /// Asks every node for its clock; `None` if none has answered.
 pub(super) async fn watch(connection: &Connection, clock: &dyn Clock) -> Option<Verdict> {
-    let mut offsets = Vec::new();
-    for node in connection.nodes() {
+    // All at once: a node that hangs holds up nobody else's answer.
+    let nodes = connection.nodes();
+    let asked = nodes.iter().map(async |node| {
         let asked = clock.now();
-        let Ok((shown,)) = connection.ask::<(scylla::value::CqlTimestamp,)>(&node, statements::NODE_CLOCK).await else {
-            continue;
-        };
-        let answered = clock.now();
-        offsets.push((node.address.to_string(), offset_us(asked, shown.0, answered)));
-    }
-    Verdict::of(offsets)
+        let shown = connection.ask::<(CqlTimestamp,)>(node, statements::NODE_CLOCK).await;
+        let (shown,) = shown.ok()?;
+        Some((node.address.to_string(), offset_us(asked, shown.0, clock.now())))
+    });
+    Verdict::of(join_all(asked).await.into_iter().flatten().collect())
 }
 
 /// How far a clock that showed these milliseconds is ahead of ours, half of the round trip taken off.

@@ -8,23 +8,20 @@
 use super::connection::Connection;
 use super::statements;
 use crate::store::Durability;
+use futures_util::future::join_all;
 
 /// The weakest of all nodes' settings.
 pub(super) async fn seen(connection: &Connection) -> Durability {
     let nodes = connection.nodes();
-    let mut weakest = None;
-    for node in &nodes {
-        let mut setting = None;
+    let asked = nodes.iter().map(async |node| {
         for statement in [statements::COMMITLOG_SYNC_CASSANDRA, statements::COMMITLOG_SYNC_SCYLLA] {
-            if let Ok((value,)) = connection.ask::<(Option<String>,)>(node, statement).await {
-                setting = value;
-                break;
+            if let Ok((setting,)) = connection.ask::<(Option<String>,)>(node, statement).await {
+                return of_setting(setting.as_deref());
             }
         }
-        let seen = of_setting(setting.as_deref());
-        weakest = Some(weakest.map_or(seen, |weakest: Durability| weakest.min(seen)));
-    }
-    weakest.unwrap_or(Durability::Unknown)
+        Durability::Unknown
+    });
+    join_all(asked).await.into_iter().min().unwrap_or(Durability::Unknown)
 }
 
 fn of_setting(setting: Option<&str>) -> Durability {

@@ -14,7 +14,7 @@
 use std::time::{Duration, Instant};
 
 pub(super) const SIZE_MIN: usize = 16;
-pub(super) const SIZE_MAX: usize = 1_024;
+pub(crate) const SIZE_MAX: usize = 1_024;
 
 const QUEUED_FEW: f64 = 12.0;
 const QUEUED_MANY: f64 = 36.0;
