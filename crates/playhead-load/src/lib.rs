@@ -19,7 +19,7 @@
 //! - [`wire`]: the bytes of requests and answers; [`http1`], [`http2`]: connections; [`worker`]: a thread of them;
 //! - [`measure`]: what is counted; [`report`]: the result, its JSON and how several are merged; [`table`], [`html`],
 //!   [`plot`]: for people;
-//! - [`run`]: one run from its start to its result; [`capacity`]: the most streamers that a server carries.
+//! - [`mod@run`]: one run from its start to its result; [`capacity`]: the most streamers that a server carries.
 
 pub mod plan;
 pub mod target;

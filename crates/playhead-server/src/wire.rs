@@ -1,8 +1,8 @@
 //! Every request and answer of the HTTP contract, as JSON and as query: the only serde for HTTP.
 //!
 //! **The promise.** What parses is valid: ids, positions and durations are the types of `playhead_core`. What does not
-//! parse is either no JSON ([`Problem::MalformedJson`]) or JSON that says something else, with one fault for each
-//! field that is wrong ([`Problem::InvalidRequest`]). No answer repeats what a client sent.
+//! parse is either no JSON (`Problem::MalformedJson`) or JSON that says something else, with one fault for each
+//! field that is wrong (`Problem::InvalidRequest`). No answer repeats what a client sent.
 //!
 //! **Two passes.** The first, on the hot path, takes the good bodies: it borrows, allocates nothing, and stops at the
 //! first fault. Only after it has failed does a second one collect the faults. Both check that the whole body is UTF-8

@@ -7,7 +7,7 @@
 //!
 //! **The promise.** A write is settled with `Ok` once the consistency level asked for (`LOCAL_QUORUM` unless told
 //! otherwise) has acknowledged it. Whether a node syncs before it acknowledges is the cluster's setting; it is read
-//! from each node and told ([`Durability`]). A read at the same level sees every such write. What is settled with
+//! from each node and told ([`durability`]). A read at the same level sees every such write. What is settled with
 //! [`StoreError::Refused`] was never sent; whatever was sent and not acknowledged is [`StoreError::Unknown`].
 //!
 //! **Order.** By write times of this process's clock, unique and rising ([`stamps`]); between processes to within the
