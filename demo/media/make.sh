@@ -2,9 +2,11 @@
 # Makes the demo's clips: six titles of 88 s as HLS in segments of 4 s, one fragmented MP4 each, under 1 MiB together.
 # Needs ffmpeg and the font DejaVu Sans (Debian: ffmpeg, fonts-dejavu-core). The clips are committed; nothing else runs this.
 #
+# No picture is predicted from a later one (-bf 0): with such, all would be shown 0.2 s later than their time.
+#
 # Each picture is drawn: a gradient, the title, the second in large figures, a dash that crosses the screen once per
 # segment, and in the corner the second once more as eight squares, the highest bit first: white is 1. A program can read
-# those from a picture of the screen (demo/proofs/picture.mjs does).
+# those from a picture of the screen (demo/proofs/device.mjs does).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../static/media"
 
@@ -25,7 +27,7 @@ clip() { # name, title, gradient type, its two colours
         -f lavfi -i "gradients=s=640x360:r=10:d=0.1:type=$3:c0=$4:c1=$5:n=2:x0=40:y0=20:x1=600:y1=340:speed=0.00001" \
         -f lavfi -i "color=white:s=24x4:r=10" -filter_complex \
         "[0]loop=loop=-1:size=1,setpts=N/10/TB,format=yuv420p,$filter[film];[film][1]overlay=x='mod(t,4)/4*W':y=H-4" -t "$seconds" -an \
-        -c:v libx264 -preset veryslow -profile:v main -crf 36 -tune animation -pix_fmt yuv420p \
+        -c:v libx264 -preset veryslow -profile:v main -crf 36 -tune animation -bf 0 -pix_fmt yuv420p \
         -g 40 -keyint_min 40 -sc_threshold 0 -flags +bitexact -fflags +bitexact -map_metadata -1 -threads 1 \
         -f hls -hls_time 4 -hls_playlist_type vod -hls_segment_type fmp4 -hls_flags single_file+independent_segments \
         -hls_segment_filename "$1.mp4" "$1.m3u8"

@@ -109,7 +109,7 @@ fn everything_wrong_with_a_file_is_said_at_once_with_its_line() {
     let said = [
         (1, "there is no key idel_timeout; the nearest is idle_timeout"),
         (2, "idle_timeout: a time is a number and a unit"),
-        (4, "store: it is one of embedded, memory, discard"),
+        (4, "store: it is one of embedded, cassandra, memory, discard"),
         (5, "listen: "),
         (6, "workers: it is a whole number, 1 to 1024"),
         (7, "completed_at: a share is"),

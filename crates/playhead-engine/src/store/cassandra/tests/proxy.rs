@@ -49,9 +49,9 @@ impl Proxies {
         Self { ways: ways.collect(), state }
     }
 
-    /// Where the driver must go instead.
+    /// Where the driver must go instead. It takes the address that it was given for the node's own, and asks for that too.
     pub(super) fn detours(&self) -> HashMap<SocketAddr, SocketAddr> {
-        self.ways.iter().copied().collect()
+        self.ways.iter().flat_map(|&(node, proxy)| [(node, proxy), (proxy, proxy)]).collect()
     }
 
     pub(super) fn addresses(&self) -> Vec<String> {
