@@ -29,7 +29,8 @@ const NEEDS: &[Need] = &[
         packages: &["strace"],
         without: "the tests of failing and slow disks and of the order of system calls are skipped",
     },
-    Need { program: "node", packages: &["nodejs", "npm"], without: "the sdk and browser stages are skipped" },
+    Need { program: "node", packages: &["nodejs"], without: "the sdk, client and browser stages are skipped" },
+    Need { program: "npm", packages: &["npm"], without: "the sdk, client and browser stages are skipped" },
     Need { program: "chromium", packages: &["chromium"], without: "the browser stage is skipped" },
     Need {
         program: "java",
@@ -42,8 +43,6 @@ const NEEDS: &[Need] = &[
         packages: &["faketime"],
         without: "the tests of clocks that jump or differ are skipped",
     },
-    Need { program: "node", packages: &["nodejs"], without: "the client stage is skipped" },
-    Need { program: "npm", packages: &["npm"], without: "the client stage is skipped" },
 ];
 
 /// Installs what is missing, or says what it is.
