@@ -49,9 +49,14 @@ impl Proxies {
         Self { ways: ways.collect(), state }
     }
 
-    /// Where the driver must go instead. It takes the address that it was given for the node's own, and asks for that too.
+    /// Where the driver must go instead. It takes every node to be at the port of the one that it came in by, so each
+    /// node is asked for at the port of each proxy.
     pub(super) fn detours(&self) -> HashMap<SocketAddr, SocketAddr> {
-        self.ways.iter().flat_map(|&(node, proxy)| [(node, proxy), (proxy, proxy)]).collect()
+        let ports = || self.ways.iter().flat_map(|(node, proxy)| [node.port(), proxy.port()]);
+        let to = |&(node, proxy): &(SocketAddr, SocketAddr)| {
+            ports().map(move |port| (SocketAddr::new(node.ip(), port), proxy)).chain([(proxy, proxy)])
+        };
+        self.ways.iter().flat_map(to).collect()
     }
 
     pub(super) fn addresses(&self) -> Vec<String> {
