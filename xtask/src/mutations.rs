@@ -141,8 +141,14 @@ fn how_it_failed(said: &str) -> String {
     let name = lines.next().unwrap_or("---- a test that crashed stdout ----");
     let name = name.trim_start_matches("---- ").trim_end_matches(" stdout ----");
     let mut lines = lines.skip_while(|line| !line.contains("panicked at")).skip(1);
-    let reason: Vec<_> = lines.by_ref().take(3).take_while(|line| !line.starts_with("note: ")).collect();
-    let reason: String = reason.join(" ").replace('|', "/").chars().take(160).collect();
+    let ends = |line: &&str| !line.starts_with("note: ") && !line.starts_with("stack backtrace:");
+    let reason = lines.by_ref().take(3).take_while(ends).collect::<Vec<_>>().join(" ").replace('|', "/");
+    // What was sent may stand first and be long; what came of it stands last.
+    let letters: Vec<char> = reason.chars().collect();
+    let reason = match letters.len() {
+        0..=180 => reason,
+        length => letters[..80].iter().chain(&[' ', '…', ' ']).chain(&letters[length - 80..]).collect(),
+    };
     format!("`{name}`: {reason}")
 }
 
