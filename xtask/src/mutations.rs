@@ -95,11 +95,12 @@ impl Copy {
         let build = ["test", "--test", "it", "--no-run"];
         process::run(&mut self.cargo(&build), deadline)?;
         let messages = process::output(self.cargo(&build).arg("--message-format=json"))?;
-        let executables = messages.lines().filter_map(|line| {
+        let executable = messages.lines().find_map(|line| {
             let message: Value = serde_json::from_str(line).ok()?;
-            (message["target"]["name"] == "it").then(|| message["executable"].as_str().map(PathBuf::from))?
+            let is_theirs = message["target"]["name"] == "it" && message["executable"].is_string();
+            is_theirs.then(|| PathBuf::from(message["executable"].as_str().unwrap_or_default()))
         });
-        executables.last().context("cargo named no executable for the tests")
+        executable.context("cargo named no executable for the tests")
     }
 
     /// Builds the binary to where the tests look for it.
