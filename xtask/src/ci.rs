@@ -178,7 +178,7 @@ fn docs(root: &Path, deadline: Deadline) -> Result<()> {
 
 /// The time limits of the tests' own waits are theirs; this one catches a test that hangs.
 fn test(root: &Path, deadline: Deadline) -> Result<()> {
-    let faulty = faults::build(root, deadline)?;
+    let faulty = faults::build(root, deadline)?.faulty;
     let mut cargo = cargo();
     cargo.current_dir(root).envs(faulty).args(["test", "--workspace", "--locked", "--no-fail-fast"]);
     process::run(&mut cargo, deadline)

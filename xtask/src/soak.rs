@@ -17,9 +17,9 @@
 mod cases;
 mod cassandra;
 
+use crate::faults;
 use crate::process::Deadline;
-use crate::subject::{Launch, Load, Loaded, Server, eventually, load, target, wait_for};
-use crate::{faults, process};
+use crate::subject::{Launch, Load, Loaded, Server, eventually, load, wait_for};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -98,12 +98,9 @@ struct Subject {
 
 pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     let deadline = Deadline::after(Duration::from_secs(3_600));
-    let mut build = process::cargo();
-    build.current_dir(root).args(["build", "--locked", "--quiet", "--package", "playhead"]);
-    process::run(&mut build, deadline)?;
     let built = faults::build(root, deadline)?;
     let fault = |variable: &str| {
-        let found = built.iter().find(|(name, _)| *name == variable);
+        let found = built.faulty.iter().find(|(name, _)| *name == variable);
         found.map(|(_, path)| path.clone()).with_context(|| format!("no build for {variable}"))
     };
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
@@ -113,7 +110,8 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     }
     let log = OpenOptions::new().create(true).append(true).open(&path);
     let mut soak = Soak {
-        binary: target(root).join("debug/playhead"),
+        // Kept aside: a build that runs meanwhile does not change what is soaked.
+        binary: built.plain.clone(),
         held: fault("PLAYHEAD_BIN_HELD")?,
         early_ack: fault("PLAYHEAD_BIN_EARLY_ACK")?,
         held_no_sync: fault("PLAYHEAD_BIN_HELD_NO_SYNC")?,

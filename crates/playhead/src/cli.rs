@@ -13,9 +13,19 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// The version. A build with faults names them: nobody should take it for a good one.
+pub(crate) const VERSION: &str =
+    match (cfg!(feature = "fault-early-ack"), cfg!(feature = "fault-held-writes"), cfg!(feature = "fault-no-sync")) {
+        (false, false, false) => env!("CARGO_PKG_VERSION"),
+        (true, false, false) => concat!(env!("CARGO_PKG_VERSION"), " fault-early-ack"),
+        (false, true, false) => concat!(env!("CARGO_PKG_VERSION"), " fault-held-writes"),
+        (false, true, true) => concat!(env!("CARGO_PKG_VERSION"), " fault-held-writes fault-no-sync"),
+        _ => concat!(env!("CARGO_PKG_VERSION"), " with other faults"),
+    };
+
 /// Remembers where each viewer is in each title.
 #[derive(Debug, Parser)]
-#[command(name = "playhead", version, propagate_version = true, max_term_width = 110)]
+#[command(name = "playhead", version = VERSION, propagate_version = true, max_term_width = 110)]
 pub(crate) struct Cli {
     /// A file of settings (TOML); the environment and flags win over it
     #[arg(long, global = true, env = "PLAYHEAD_CONFIG", value_name = "FILE")]

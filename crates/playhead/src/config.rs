@@ -5,7 +5,7 @@
 //! `dev-secret` is made once, readable by its owner only, and never replaced.
 
 use crate::Failure;
-use crate::cli::{EmbeddedFlags, Serve, StoreName, ThrottleFlags, TokenFlags};
+use crate::cli::{EmbeddedFlags, Serve, StoreName, ThrottleFlags, TokenFlags, VERSION};
 use crate::descriptors;
 use anyhow::Context;
 use playhead_core::Rules;
@@ -96,7 +96,7 @@ impl Config {
             shutdown_delay: flags.shutdown_delay,
             drain_deadline: flags.drain_deadline,
             is_dev: flags.dev,
-            version: env!("CARGO_PKG_VERSION"),
+            version: VERSION,
         };
         Ok(Self { store, limits, server, dev_secret: flags.dev.then_some(secret) })
     }
