@@ -20,6 +20,11 @@ import { ticker } from "./ticker.js";
 import { transport } from "./transport.js";
 /** How long `resume()` keeps a page waiting. */
 const OPENING_MS = 2_000;
+/**
+ * The longest step between two attempts to read the place while the film goes on without it: an answer after 30 s watched
+ * comes too late to go there.
+ */
+const UNKNOWN_MS = 4_000;
 /** How long storage may keep it waiting. */
 const LOADING_MS = 500;
 /** After so long without an acknowledged beat another device may be further. */
@@ -213,7 +218,8 @@ export function session(media, options, environment, emit) {
         if (typeof place === "number")
             return found(place);
         const { status, retryAfterSeconds, json } = place;
-        const { action, milliseconds } = decide(status, attempt, retryAfterSeconds, random());
+        const longestMs = isConfirmed || media.paused ? undefined : UNKNOWN_MS;
+        const { action, milliseconds } = decide(status, attempt, retryAfterSeconds, random(), longestMs);
         if (action === "drop") {
             emit("rejected", { status, problem: json, movieIds: [] });
             return;

@@ -144,6 +144,34 @@ describe("unknown is not zero", () => {
     expect(world.service.place("v1", "7")).toBeGreaterThan(500);
   });
 
+  test("the place is asked for often enough to be found in time, however long the outage and whatever chance draws", async () => {
+    for (const random of [0, 0.5, 0.999]) {
+      for (const seconds of [8, 12, 20, 25]) {
+        const world = new World();
+        world.random = random;
+        world.service.put("v1", "7", 500, 3600);
+        world.service.isDown = true;
+        const media = world.media();
+        const { playhead, named } = world.attach(media);
+        await playhead.resume();
+        media.play();
+        await world.advance(seconds);
+        world.service.isDown = false;
+        await world.advance(4.1);
+        expect(named("resumed"), `down ${seconds} s, drawn ${random}`).toEqual([{ positionSeconds: 500, source: "server" }]);
+      }
+    }
+  });
+
+  test("who pauses in an outage asks less and less often", async () => {
+    const { world, media } = await outage(10);
+    media.pause();
+    await world.advance(60);
+    const before = world.service.seen.length;
+    await world.advance(120);
+    expect(world.service.seen.length - before).toBeLessThan(12);
+  });
+
   test("the page may ask the viewer instead; until they choose nothing is sent", async () => {
     const { world, media, playhead } = await outage(3);
     playhead.addEventListener("place-found", (event) => event.preventDefault());

@@ -7,9 +7,12 @@
 //! with the server: the CPU of each is told apart by the operating system. **The limits.** Loopback only.
 
 mod base;
+mod cassandra;
 mod disk;
 pub(crate) mod document;
 mod idle;
+mod loss;
+mod profile;
 mod restart;
 mod write_path;
 
@@ -38,6 +41,12 @@ enum What {
     Disk(disk::Options),
     /// Reads, memory, disk and start with many rows at rest
     Base(base::Options),
+    /// Where each microsecond of a durable write goes
+    Profile(profile::Options),
+    /// CPU of a row on a Cassandra node, against the driver alone; latency by depth; reads
+    Cassandra(cassandra::Options),
+    /// What a cluster loses when all of its nodes are killed
+    Loss(loss::Options),
     /// Write docs/BENCHMARKS.md and its plots anew from the stored results
     Document,
 }
@@ -59,6 +68,9 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
         What::Restart(options) => ("restart", restart::run(&bench, options)?),
         What::Disk(options) => ("disk", disk::run(&bench, options)?),
         What::Base(options) => ("base", base::run(&bench, options)?),
+        What::Profile(options) => ("profile", profile::run(&bench, options)?),
+        What::Cassandra(options) => ("cassandra", cassandra::run(&bench, options)?),
+        What::Loss(options) => ("loss", loss::run(&bench, options)?),
         What::Document => unreachable!("it was written above"),
     };
     bench.store(name, result)?;
@@ -80,11 +92,11 @@ impl Bench {
         Ok(())
     }
 
-    /// An example of the server crate, built as it is released.
-    fn example(&self, name: &str) -> Result<PathBuf> {
+    /// An example of a crate, built as it is released.
+    fn example(&self, package: &str, name: &str, features: &[&str]) -> Result<PathBuf> {
         let mut build = crate::process::cargo();
         build.current_dir(&self.root).args(["build", "--release", "--locked", "--quiet"]);
-        build.args(["--package", "playhead-server", "--example", name]);
+        build.args(["--package", package, "--example", name]).args(features);
         crate::process::run(&mut build, crate::process::Deadline::after(std::time::Duration::from_secs(3_600)))?;
         Ok(target(&self.root).join("release/examples").join(name))
     }

@@ -19,7 +19,7 @@ mod jars;
 mod node;
 mod stage;
 
-pub(crate) use stage::test;
+pub(crate) use stage::{Nodes, test};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
@@ -131,9 +131,9 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
             println!("contact points: {}", cluster.contact_points()?);
         }
         Action::Stop => cluster.stop()?,
-        Action::Kill(one) => cluster.node(one.node)?.signal(Signal::KILL)?,
-        Action::Pause(one) => cluster.node(one.node)?.signal(Signal::STOP)?,
-        Action::Resume(one) => cluster.node(one.node)?.signal(Signal::CONT)?,
+        Action::Kill(one) => cluster.signal(one.node, Signal::KILL)?,
+        Action::Pause(one) => cluster.signal(one.node, Signal::STOP)?,
+        Action::Resume(one) => cluster.signal(one.node, Signal::CONT)?,
         Action::Up(one) => cluster.up(one.node)?,
         Action::Status => cluster.status()?,
         Action::Cql(statement) => {
@@ -176,6 +176,11 @@ impl Cluster {
         (1..=9).map(|number| self.node_of(number)).take_while(Node::exists).collect()
     }
 
+    /// The ids of those that run.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        self.nodes().iter().filter_map(Node::process).collect()
+    }
+
     fn node(&self, number: u8) -> Result<Node> {
         let mut nodes = self.nodes();
         ensure!(!nodes.is_empty(), "there is no cluster in {}: start one", self.directory.display());
@@ -214,7 +219,13 @@ impl Cluster {
         })
     }
 
-    fn up(&self, number: u8) -> Result<()> {
+    /// Sends a signal to a node.
+    pub(crate) fn signal(&self, number: u8, signal: Signal) -> Result<()> {
+        self.node(number)?.signal(signal)
+    }
+
+    /// Starts a node again on its data, and waits until it is ready.
+    pub(crate) fn up(&self, number: u8) -> Result<()> {
         let node = self.node(number)?;
         let began = Instant::now();
         node.launch(&jars::java()?)?;

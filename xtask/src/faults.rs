@@ -1,8 +1,9 @@
 //! Builds of the binary with built-in faults: the controls without which the crash tests would prove nothing.
 //!
-//! The builds share one target directory of their own, so that they never replace the binary that `cargo test` runs,
-//! and each is kept under its own name. Tests find them by environment variables; a test that does not find its
-//! binary says so and skips, so that plain `cargo test` needs no more than one build.
+//! Each is kept under its own name, and the plain binary is put back last, so that nobody runs a faulty one by mistake.
+//! They share the target directory and the dependencies with `cargo test --workspace`: a second build of those would take
+//! longer than all else here. Tests find the binaries by environment variables; a test that does not find its binary
+//! says so and skips, so that plain `cargo test` needs no more than one build.
 
 use crate::process::{self, Deadline};
 use anyhow::{Context, Result};
@@ -17,12 +18,12 @@ struct Fault {
 }
 
 const FAULTS: &[Fault] = &[
-    Fault { variable: "PLAYHEAD_BIN_EARLY_ACK", name: "early-ack", features: "fault-early-ack" },
-    Fault { variable: "PLAYHEAD_BIN_HELD", name: "held-writes", features: "fault-held-writes" },
+    Fault { variable: "PLAYHEAD_BIN_EARLY_ACK", name: "early-ack", features: "playhead/fault-early-ack" },
+    Fault { variable: "PLAYHEAD_BIN_HELD", name: "held-writes", features: "playhead/fault-held-writes" },
     Fault {
         variable: "PLAYHEAD_BIN_HELD_NO_SYNC",
         name: "held-writes-no-sync",
-        features: "fault-held-writes,fault-no-sync",
+        features: "playhead/fault-held-writes,playhead/fault-no-sync",
     },
 ];
 
@@ -37,18 +38,26 @@ pub(crate) fn run(root: &Path, deadline: Deadline) -> Result<()> {
 /// Builds all; gives back each variable and the binary it names. Quick if nothing changed.
 pub(crate) fn build(root: &Path, deadline: Deadline) -> Result<Vec<(&'static str, PathBuf)>> {
     let directory = root.join("target/fault");
+    fs::create_dir_all(&directory).with_context(|| format!("can't create {}", directory.display()))?;
+    let target = root.join("target");
     let mut built = Vec::new();
     for fault in FAULTS {
-        let mut cargo = process::cargo();
-        cargo.current_dir(root).args(["build", "--quiet", "--locked", "--package", "playhead", "--bin", "playhead"]);
-        cargo.args(["--features", fault.features]).arg("--target-dir").arg(&directory);
-        process::run(&mut cargo, deadline)?;
+        compile(root, &target, Some(fault.features), deadline)?;
         let kept = directory.join(format!("playhead-{}", fault.name));
-        replace(&directory.join("debug/playhead"), &kept)
+        replace(&target.join("debug/playhead"), &kept)
             .with_context(|| format!("can't keep the build as {}", kept.display()))?;
         built.push((fault.variable, kept));
     }
+    compile(root, &target, None, deadline)?;
     Ok(built)
+}
+
+/// The whole workspace is asked for, so that its dependencies have the features that `cargo test` gives them.
+fn compile(root: &Path, target: &Path, features: Option<&str>, deadline: Deadline) -> Result<()> {
+    let mut cargo = process::cargo();
+    cargo.current_dir(root).args(["build", "--quiet", "--locked", "--workspace", "--bin", "playhead"]);
+    cargo.args(features.map(|features| format!("--features={features}"))).arg("--target-dir").arg(target);
+    process::run(&mut cargo, deadline)
 }
 
 /// A copy by way of a rename: a server of an earlier run may still be executing the old file.

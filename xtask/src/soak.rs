@@ -3,7 +3,8 @@
 //! - `kill`: the server is killed at a random moment of its load and started again, in half of the cycles as a power cut
 //!   (a build that keeps writes in its own memory until they are synced);
 //! - `faults`: failing and slow and full disks, damage, lack of descriptors, overload, pauses, stops, clocks, drawn at random;
-//! - `all`: both in turn, until the time is over.
+//! - `cassandra`: nodes of a real cluster killed, paused and restarted, with a server in front;
+//! - `all`: `kill` and `faults` in turn, until the time is over.
 //!
 //! **The promise.** After each fault the server is started again and every row of the ledger is read back by
 //! `playhead load verify`; one ledger lasts for the whole soak, so that a row that was kept once must be kept ever after.
@@ -14,6 +15,7 @@
 //! **The limits.** Loopback only; every wait has a deadline; the first loss ends the soak with the data left in place.
 
 mod cases;
+mod cassandra;
 
 use crate::process::Deadline;
 use crate::subject::{Launch, Load, Loaded, Server, eventually, load, target, wait_for};
@@ -61,6 +63,12 @@ enum What {
         /// Only these, by name
         #[arg(long, value_name = "NAME")]
         only: Vec<String>,
+    },
+    /// Nodes of a three-node Cassandra cluster killed, paused and restarted at random
+    Cassandra {
+        /// For how long
+        #[arg(long, value_name = "N", default_value_t = 30.0)]
+        minutes: f64,
     },
     /// Controls, kills and faults in turn
     All {
@@ -118,6 +126,7 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     let outcome = match &options.what {
         What::Kill { cycles } => soak.controls().and_then(|()| soak.kills(*cycles)),
         What::Faults { minutes, only } => soak.faults(Duration::from_secs_f64(minutes * 60.0), only),
+        What::Cassandra { minutes } => cassandra::run(&mut soak, root, Duration::from_secs_f64(minutes * 60.0)),
         What::All { hours } => soak.all(Duration::from_secs_f64(hours * 3_600.0)),
     };
     let said = outcome.as_ref().map_or_else(|error| format!("{error:#}"), |()| "0 lost, 0 invented".to_owned());

@@ -233,6 +233,11 @@ impl Server {
         fs::read_to_string(self.stderr.path()).unwrap_or_default()
     }
 
+    /// Whether it says that it can serve.
+    pub(crate) fn is_ready(&self) -> bool {
+        get(&self.admin, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+
     /// One metric's value; 0 if it is not there or can't be asked for.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let page = get(&self.admin, "/metrics").unwrap_or_default();
@@ -240,15 +245,18 @@ impl Server {
         line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.running.id()
+    }
+
     /// The processes: its own and those that it started.
     fn processes(&self) -> Vec<u32> {
-        crate::process::family(self.running.id())
+        crate::process::family(self.id())
     }
 
     /// User and system time so far, of it and its children.
     pub(crate) fn cpu(&self) -> Duration {
-        let ticks: u64 = self.processes().iter().filter_map(|id| ticks_of(*id)).sum();
-        Duration::from_millis(ticks * 10)
+        cpu_of(&self.processes())
     }
 
     /// Memory that is its own (anonymous), in bytes, and all that is resident.
@@ -266,6 +274,11 @@ impl Server {
         }
         (own, all)
     }
+}
+
+/// User and system time so far of these processes.
+pub(crate) fn cpu_of(processes: &[u32]) -> Duration {
+    Duration::from_millis(processes.iter().filter_map(|id| ticks_of(*id)).sum::<u64>() * 10)
 }
 
 /// User and system time of a process, in hundredths of a second.

@@ -18,7 +18,7 @@ p { margin: .25rem 0; } .soft, .legend, .nothing { color: var(--soft); }
 .figures div { border: 1px solid var(--edge); border-radius: 8px; padding: .6rem .8rem; }
 .figures b { display: block; font-size: 1.2rem; font-variant-numeric: tabular-nums; }
 .figures span { color: var(--soft); font-size: .85rem; }
-svg { width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+.plot { overflow-x: auto; } svg { width: 100%; min-width: 36rem; height: auto; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 .grid { stroke: var(--edge); stroke-width: 1; } polyline { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
 .legend span { margin-right: 1.2rem; } .legend span::before { content: ''; display: inline-block; width: 1rem;
   height: .2rem; margin-right: .4rem; vertical-align: middle; background: currentColor; }
@@ -54,7 +54,11 @@ pub fn page(report: &Report) -> String {
     html += &verdict(report);
     html += &figures(report);
     for (title, note, plot) in plots(report) {
-        html += &format!("<h2>{title}</h2>\n<p class=\"soft\">{note}</p>\n{}{}", plot.legend(), plot.svg());
+        html += &format!(
+            "<h2>{title}</h2>\n<p class=\"soft\">{note}</p>\n{}<div class=\"plot\">{}</div>\n",
+            plot.legend(),
+            plot.svg()
+        );
     }
     html + &format!("<div class=\"all\"><pre>{}</pre></div>\n</body>\n</html>\n", escaped(&table::of(report)))
 }
@@ -89,7 +93,7 @@ fn verdict(report: &Report) -> String {
 fn figures(report: &Report) -> String {
     let ms = |value: f64| format!("{} ms", table::digits(value));
     let figures = [
-        (format!("{:.0}/s", report.acknowledged_per_s), "acknowledged"),
+        (format!("{}/s", table::rate(report.acknowledged_per_s)), "acknowledged"),
         (ms(report.latency_ms.p50), "latency, p50"),
         (ms(report.latency_ms.p99), "latency, p99"),
         (ms(report.latency_ms.max), "latency, max"),

@@ -1,6 +1,7 @@
 //! HTTP/1.1 connections: one request under way on each.
 //!
-//! A task per connection connects, reads answers and connects again; requests are written from wherever their streamer is
+//! A task per connection connects, reads answers and connects again; one that belongs to a streamer does so when there is
+//! something to send, as a player does: servers end connections on which nothing comes. Requests are written from wherever their streamer is
 //! due, straight to the socket. One request fits a socket's buffer, so a write that can't be made whole means that the
 //! other side is gone.
 
@@ -15,7 +16,7 @@ use std::rc::Rc;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 /// What an answer of ours fits into.
@@ -30,7 +31,9 @@ pub(crate) struct Connection {
     write: Option<OwnedWriteHalf>,
     under_way: Option<(Order, u64)>,
     /// Where each streamer has its own connection: what waits until it is there.
-    pub(crate) next: Option<Order>,
+    next: Option<Order>,
+    /// Told when something waits.
+    wanted: Rc<Notify>,
     is_late: bool,
 }
 
@@ -38,6 +41,22 @@ impl Connection {
     /// Whether a request can be sent.
     pub(crate) fn is_idle(&self) -> bool {
         self.write.is_some() && self.under_way.is_none()
+    }
+
+    /// Sends this as soon as it can.
+    pub(crate) fn wait(&mut self, order: Order) {
+        self.next = Some(order);
+        self.wanted.notify_one();
+    }
+
+    /// What waits, if anything does.
+    pub(crate) fn take_next(&mut self) -> Option<Order> {
+        self.next.take()
+    }
+
+    /// Whom to ask for when something will wait; `None` if it does.
+    pub(crate) fn nothing_waits(&self) -> Option<Rc<Notify>> {
+        self.next.is_none().then(|| Rc::clone(&self.wanted))
     }
 
     /// Notes that it is there.
@@ -93,26 +112,35 @@ pub(crate) fn write(parts: &mut wire::BeatParts, buffer: &mut Vec<u8>, host: &st
     }
 }
 
-/// Keeps a connection up for as long as the room is open; an error is that of the first attempt.
+/// Keeps a connection up for as long as the room is open. Tells once whether to begin: an error is that of the first
+/// attempt.
 pub(crate) async fn keep(
     room: Rc<RefCell<Room>>,
     at: usize,
     address: SocketAddr,
     gate: Rc<Semaphore>,
-    first: impl FnOnce(io::Result<()>),
+    tell: impl FnOnce(io::Result<()>),
 ) {
-    let mut first = Some(first);
+    let mut tell = Some(tell);
+    let mut was_up = false;
     let mut backoff = Backoff::default();
     while room.borrow().is_open {
+        while let Some(wanted) = { room.borrow().wanted(at) } {
+            if let Some(tell) = tell.take() {
+                tell(Ok(()));
+            }
+            wanted.notified().await;
+        }
         let permit = gate.acquire().await;
         let connected = timeout(CONNECT_PATIENCE, TcpStream::connect(address)).await;
         drop(permit);
         let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let connected = connected.and_then(|socket| socket.set_nodelay(true).map(|()| socket));
-        match (connected, first.take()) {
+        match (connected, tell.take()) {
             (Ok(socket), tell) => {
                 let (read, write) = socket.into_split();
-                room.borrow_mut().opened(at, |connection| connection.open(write), tell.is_none());
+                room.borrow_mut().opened(at, |connection| connection.open(write), was_up);
+                was_up = true;
                 if let Some(tell) = tell {
                     tell(Ok(()));
                 }

@@ -33,12 +33,12 @@ pub fn of(report: &Report) -> String {
     line(
         "heartbeats",
         format!(
-            "{} due, {} sent, {} acknowledged: {:.0} of {:.0} a second",
+            "{} due, {} sent, {} acknowledged: {} of {} a second",
             thousands(report.offered),
             thousands(report.sent),
             thousands(report.acknowledged),
-            report.acknowledged_per_s,
-            report.offered_per_s
+            rate(report.acknowledged_per_s),
+            rate(report.offered_per_s)
         ),
     );
     let failures: Vec<String> =
@@ -128,6 +128,11 @@ pub(crate) fn digits(number: f64) -> String {
         number if number >= 10.0 => format!("{number:.1}"),
         number => format!("{number:.2}"),
     }
+}
+
+/// Something a second, in whole numbers.
+pub(crate) fn rate(per_s: f64) -> String {
+    format!("{per_s:.0}").parse().map_or_else(|_| format!("{per_s}"), thousands)
 }
 
 /// A count with its thousands set apart.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// How long a connection may take to be made.
@@ -144,6 +144,14 @@ impl Room {
         self.serve(at);
     }
 
+    /// What a connection that belongs to one streamer waits for before it is made; `None` if it is to be made now.
+    pub(crate) fn wanted(&self, at: usize) -> Option<Rc<Notify>> {
+        match &self.connections {
+            Connections::One(connections) if self.plan.is_bound() => connections[at].nothing_waits(),
+            _ => None,
+        }
+    }
+
     /// A connection is gone.
     pub(crate) fn closed(&mut self, at: usize, failure: Failure) {
         let now_us = self.now_us();
@@ -199,7 +207,7 @@ impl Room {
     /// A connection can take a request: what waits goes first.
     fn serve(&mut self, at: usize) {
         let own = match &mut self.connections {
-            Connections::One(connections) => connections[at].next.take(),
+            Connections::One(connections) => connections[at].take_next(),
             Connections::Two(_) => None,
         };
         match own.or_else(|| self.waiting.pop_front()).or_else(|| self.in_loop()) {
@@ -229,7 +237,7 @@ impl Room {
                 self.send(at, order);
             } else {
                 self.desk.measured.waited += 1;
-                connections[at].next = Some(order);
+                connections[at].wait(order);
             }
             return;
         }
@@ -318,7 +326,7 @@ impl Room {
     fn give_up(&mut self) {
         let mut orders = std::mem::take(&mut self.waiting);
         if let Connections::One(connections) = &mut self.connections {
-            orders.extend(connections.iter_mut().filter_map(|connection| connection.next.take()));
+            orders.extend(connections.iter_mut().filter_map(|connection| connection.take_next()));
         }
         for order in orders {
             self.desk.drop_order(order);

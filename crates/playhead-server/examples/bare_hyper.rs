@@ -1,11 +1,12 @@
 //! The floor that the server is measured against: hyper alone, which reads a body and answers 204.
 //!
 //! One current-thread runtime per core and one listener whose sockets go round, as in the server; no token, no JSON, no
-//! store, no deadlines. Run as `bare_hyper ADDRESS WORKERS`; it serves until it is killed.
+//! store, no deadlines. The one read with which a load generator looks whom it talks to is answered as Playhead would.
+//! Run as `bare_hyper ADDRESS WORKERS`; it serves until it is killed.
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http::{Method, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -51,9 +52,12 @@ fn work(mut inbox: mpsc::UnboundedReceiver<std::net::TcpStream>) -> std::io::Res
     })
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Error> {
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Error> {
+    if request.method() == Method::GET {
+        return Ok(Response::new(Full::from(r#"{"state":"none","position_seconds":0.0}"#)));
+    }
     request.into_body().collect().await?;
-    let mut response = Response::new(Empty::new());
+    let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
 }

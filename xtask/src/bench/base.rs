@@ -1,8 +1,8 @@
 //! Many rows at rest: look-ups and lists of viewers drawn at random, memory, disk, the time of a start and of drains.
 
 use super::{Bench, rounded};
-use crate::process::{Deadline, cargo, output, run as run_command};
-use crate::subject::{Launch, Load, Server, eventually, target};
+use crate::process::{Deadline, output, run as run_command};
+use crate::subject::{Launch, Load, Server, eventually};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
@@ -29,7 +29,8 @@ pub(crate) struct Options {
     directory: Option<PathBuf>,
 }
 
-const TITLES: u64 = 50;
+/// Of each viewer.
+pub(super) const TITLES: u64 = 50;
 
 /// Kept free on the disk.
 const ROOM_BYTES: u64 = 4 << 30;
@@ -88,19 +89,16 @@ fn float(number: u64) -> f64 {
 }
 
 fn fill(bench: &Bench, data: &Path, users: u64) -> Result<Duration> {
-    let mut build = cargo();
-    build.current_dir(&bench.root).args(["build", "--release", "--locked", "--quiet"]);
-    build.args(["--package", "playhead-engine", "--example", "fill"]);
-    run_command(&mut build, Deadline::after(Duration::from_secs(3_600)))?;
+    let example = bench.example("playhead-engine", "fill", &[])?;
     let started = Instant::now();
-    let mut fill = Command::new(target(&bench.root).join("release/examples/fill"));
+    let mut fill = Command::new(example);
     fill.arg(data).arg(users.to_string()).arg(TITLES.to_string());
     run_command(&mut fill, Deadline::after(Duration::from_secs(4 * 3_600)))?;
     Ok(started.elapsed())
 }
 
 /// One read after the other, of viewers and titles drawn at random, on one connection.
-fn read(bench: &Bench, server: &Server, data: &Path, users: u64, readers: u64) -> Result<Value> {
+pub(super) fn read(bench: &Bench, server: &Server, data: &Path, users: u64, readers: u64) -> Result<Value> {
     let mut rng = fastrand::Rng::with_seed(7);
     let (mut points, mut lists) = (Vec::new(), Vec::new());
     let address = server.url.trim_start_matches("http://");

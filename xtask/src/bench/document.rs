@@ -1,4 +1,4 @@
-//! The figures of docs/BENCHMARKS.md, written from the stored results.
+//! The figures of docs/BENCHMARKS.md, docs/DURABILITY.md and the README, written from the stored results.
 //!
 //! A part stands between `<!-- figures: NAME -->` and `<!-- end -->`; all else is written by people. Plots are SVG files
 //! beside the results. A test writes all of it anew and compares, so that no figure is ever typed.
@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-const DOCUMENT: &str = "docs/BENCHMARKS.md";
+const DOCUMENTS: &[&str] = &["docs/BENCHMARKS.md", "docs/DURABILITY.md", "README.md"];
 const RESULTS: &str = "docs/benchmarks";
 
 /// Writes the document and the plots anew.
@@ -22,17 +22,27 @@ pub(crate) fn write(root: &Path) -> Result<()> {
 
 /// Every file that is generated, with what must be in it.
 fn files(root: &Path) -> Result<Vec<(String, String)>> {
-    let document = fs::read_to_string(root.join(DOCUMENT)).context("can't read docs/BENCHMARKS.md")?;
     let mut files = Vec::new();
+    for path in DOCUMENTS {
+        let document = fs::read_to_string(root.join(path)).with_context(|| format!("can't read {path}"))?;
+        let text = written(root, &document, &mut files).with_context(|| format!("in {path}"))?;
+        files.push(((*path).to_owned(), text));
+    }
+    Ok(files)
+}
+
+/// A document with its figures written anew; plots go to the files.
+fn written(root: &Path, document: &str, files: &mut Vec<(String, String)>) -> Result<String> {
     let mut text = String::new();
-    let mut rest = document.as_str();
+    let mut rest = document;
     while let Some((before, after)) = rest.split_once("<!-- figures: ") {
         let (name, after) = after.split_once(" -->").context("a figures comment without an end")?;
         let (_, after) = after.split_once("<!-- end -->").context("figures without `<!-- end -->`")?;
         let figures = match name {
             "goals" => goals(root)?,
+            "headline" => headline(root)?,
             name => match result(root, name)? {
-                Some(result) => figures(name, &result, &mut files),
+                Some(result) => figures(name, &result, files),
                 None => "Not measured yet.\n".to_owned(),
             },
         };
@@ -41,8 +51,7 @@ fn files(root: &Path) -> Result<Vec<(String, String)>> {
         rest = after;
     }
     text.push_str(rest);
-    files.push((DOCUMENT.to_owned(), text));
-    Ok(files)
+    Ok(text)
 }
 
 fn result(root: &Path, name: &str) -> Result<Option<Value>> {
@@ -54,7 +63,7 @@ fn result(root: &Path, name: &str) -> Result<Option<Value>> {
     serde_json::from_str(&text).map(Some).with_context(|| format!("{} is no JSON", path.display()))
 }
 
-const BENCHES: &[&str] = &["write-path", "idle", "restart", "disk", "base"];
+const BENCHES: &[&str] = &["write-path", "idle", "restart", "disk", "base", "cassandra"];
 
 /// The goals that were measured, each with its result.
 fn goals(root: &Path) -> Result<String> {
@@ -86,6 +95,24 @@ fn goals(root: &Path) -> Result<String> {
     let mut table = "| goal | what | measured | floor | aim | | result |\n|---|---|---|---|---|---|---|\n".to_owned();
     rows.iter().for_each(|(_, row)| table.push_str(row));
     Ok(table)
+}
+
+/// What was measured, for who has a minute.
+fn headline(root: &Path) -> Result<String> {
+    let mut rows = Vec::new();
+    for name in BENCHES {
+        let Some(result) = result(root, name)? else { continue };
+        for ratio in result["ratios"].as_array().into_iter().flatten() {
+            let (what, value) = (text(&ratio["what"]), number(&ratio["value"]));
+            let command = text(&result["command"]);
+            let row = format!("| {what} | **{value}** | [`{command}`](docs/benchmarks/{name}.json) |\n");
+            rows.push((goal_order(text(&ratio["goal"])), row));
+        }
+    }
+    rows.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(rows
+        .into_iter()
+        .fold("| what | measured | command and result |\n|---|---|---|\n".to_owned(), |table, (_, row)| table + &row))
 }
 
 fn goal_order(goal: &str) -> (u32, String) {
@@ -176,6 +203,46 @@ fn figures(name: &str, result: &Value, files: &mut Vec<(String, String)>) -> Str
             number(&result["drains"]),
             number(&result["minutes"])
         )),
+        "loss" => {
+            line(
+                "| `commitlog_sync` | acknowledged a second | lost | that is the last |\n|---|---|---|---|".to_owned(),
+            );
+            for one in result["measured"].as_array().into_iter().flatten() {
+                let (sync, per_s, lost) = (text(&one["commitlog_sync"]), number(&one["per_s"]), number(&one["lost"]));
+                line(format!("| `{sync}` | {per_s} | {lost} | {} ms |", number(&one["lost_ms"])));
+            }
+        }
+        "profile" => {
+            line("| what | µs of a heartbeat | share |\n|---|---|---|".to_owned());
+            for area in result["areas"].as_array().into_iter().flatten() {
+                let percent = 100.0 * area["share"].as_f64().unwrap_or_default();
+                line(format!("| {} | {} | {percent:.1} % |", text(&area["area"]), number(&area["us"])));
+            }
+            line(format!(
+                "\n{} samples of a server that spends {} µs of CPU on a heartbeat, drains running.",
+                number(&result["samples"]),
+                number(&result["us_per_heartbeat"])
+            ));
+        }
+        "cassandra" => {
+            line(
+                "| writes under way | | rows/s | its CPU, µs a row | JVM, µs a row | p50, ms | p99, ms |\n|---|---|---|---|---|---|---|"
+                    .to_owned(),
+            );
+            for row in result["by_depth"].as_array().into_iter().flatten() {
+                let fields = ["per_s", "client_us", "jvm_us", "p50_ms", "p99_ms"].map(|field| spread(&row[field]));
+                let (depth, peer) = (number(&row["depth"]), text(&row["peer"]));
+                line(format!("| {depth} | {peer} | {} |", fields.join(" | ")));
+            }
+            line(format!(
+                "\nMedian, least and most of {} rounds of {} s each, in turn. Reads through the service, one at a time: a \
+                 title p50 / p99 {} ms, a list of 20 {} ms.",
+                number(&result["rounds"]),
+                number(&result["seconds"]),
+                pair(&result["reads"]["by_title"]),
+                pair(&result["reads"]["list_of_20"])
+            ));
+        }
         _ => {
             let reads = &result["reads"];
             line(format!("| with {} rows at rest | |\n|---|---|", number(&result["rows"])));

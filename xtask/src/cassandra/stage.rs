@@ -44,9 +44,16 @@ pub(crate) fn test(root: &Path, deadline: Deadline) -> Result<()> {
 }
 
 /// A cluster that is fresh, and is stopped in the end.
-struct Nodes(Cluster);
+pub(crate) struct Nodes(pub(crate) Cluster);
 
 impl Nodes {
+    /// Makes and starts one.
+    pub(crate) fn fresh(root: &Path, directory: &str, start: &Start) -> Result<Self> {
+        let nodes = Self::at(root, directory)?;
+        nodes.0.start(root, start)?;
+        Ok(nodes)
+    }
+
     fn at(root: &Path, directory: &str) -> Result<Self> {
         let directory = root.join(directory);
         let cluster = Cluster::at(&directory)?;

@@ -1,26 +1,23 @@
-//! How many rows may be under way at one node: as many as it works on at the same time, and few that wait there.
+//! How many rows may be under way at one node: as many as it answers in good time.
 //!
-//! One window per node, used by [`super::writer`]. A node does not say when it has enough: it queues, every row then
-//! waits behind all others, and what was asked for when it hangs is lost time for whoever asked. So rows wait here
-//! instead, where they can still go to another node or be refused.
+//! One window per node, used by [`super::writer`]. A node that has many rows at once syncs its commit log once for all of
+//! them, so it does more, and each row costs it less, the more are under way. But what waits at a node that hangs is lost
+//! time for whoever asked; what waits here can still go to another node, or be refused.
 //!
-//! **How.** Of `size` rows under way at a latency of `latency`, about `size × (1 − base / latency)` stand in a queue,
-//! where `base` is the least latency seen lately. While the window is full, it grows as long as fewer than
-//! [`QUEUED_FEW`] queue, and shrinks when more than [`QUEUED_MANY`] do. A failure halves it.
+//! **How.** While the window is full, it grows as long as rows are answered within [`SOON`]: at first by one for each of
+//! them, so that it doubles; once one was not, by one each time that all of it was answered. It shrinks likewise when rows
+//! take longer than [`LATE`]. A failure halves it.
 //!
-//! **The limits.** [`SIZE_MIN`] to [`SIZE_MAX`]. On the machines it was measured on a node gave its full rate with 16
-//! single rows under way, and deeper only added to latency (docs/OPERATING.md); the upper end is for far-away nodes.
+//! **The limits.** [`SIZE_MIN`] to [`SIZE_MAX`]. What was measured is in docs/BENCHMARKS.md.
 
 use std::time::{Duration, Instant};
 
 pub(super) const SIZE_MIN: usize = 16;
 pub(crate) const SIZE_MAX: usize = 1_024;
 
-const QUEUED_FEW: f64 = 12.0;
-const QUEUED_MANY: f64 = 36.0;
-
-/// How long the least latency is remembered, at least; twice that at most.
-const BASE_KEPT: Duration = Duration::from_secs(5);
+/// A heartbeat may take a multiple of this; far-away nodes are within it.
+const SOON: Duration = Duration::from_millis(30);
+const LATE: Duration = Duration::from_millis(60);
 
 /// Failures within this time count as one.
 const CUT_AT_MOST_EVERY: Duration = Duration::from_millis(200);
@@ -29,22 +26,14 @@ const CUT_AT_MOST_EVERY: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Window {
     size: f64,
-    /// The least latency of this period and of the one before, in seconds.
-    least: f64,
-    least_before: f64,
-    period_began: Instant,
+    /// No row has taken longer than [`SOON`] yet.
+    doubles: bool,
     cut_last: Option<Instant>,
 }
 
 impl Window {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            size: SIZE_MIN as f64,
-            least: f64::INFINITY,
-            least_before: f64::INFINITY,
-            period_began: now,
-            cut_last: None,
-        }
+    pub(super) fn new() -> Self {
+        Self { size: SIZE_MIN as f64, doubles: true, cut_last: None }
     }
 
     /// Rows that may be under way.
@@ -56,22 +45,13 @@ impl Window {
     }
 
     /// A row was kept; `is_full` if others waited for its place.
-    pub(super) fn kept(&mut self, latency: Duration, is_full: bool, now: Instant) {
-        let latency = latency.as_secs_f64().max(1e-6);
-        if now.duration_since(self.period_began) > BASE_KEPT {
-            self.least_before = self.least;
-            self.least = latency;
-            self.period_began = now;
-        }
-        self.least = self.least.min(latency);
-        if !is_full {
-            return;
-        }
-        let queued = self.size * (1.0 - self.least.min(self.least_before) / latency);
-        if queued < QUEUED_FEW {
-            self.grow(1.0 / self.size);
-        } else if queued > QUEUED_MANY {
+    pub(super) fn kept(&mut self, latency: Duration, is_full: bool) {
+        let is_soon = latency < SOON;
+        self.doubles &= is_soon;
+        if latency > LATE {
             self.grow(-1.0 / self.size);
+        } else if is_soon && is_full {
+            self.grow(if self.doubles { 1.0 } else { 1.0 / self.size });
         }
     }
 
@@ -79,6 +59,7 @@ impl Window {
     pub(super) fn failed(&mut self, now: Instant) {
         if self.cut_last.is_none_or(|last| now.duration_since(last) > CUT_AT_MOST_EVERY) {
             self.cut_last = Some(now);
+            self.doubles = false;
             self.grow(-self.size / 2.0);
         }
     }
@@ -92,36 +73,40 @@ impl Window {
 mod tests {
     use super::*;
 
-    /// Runs a node that works on `servers` rows at once, each for `service`, over a line of `distance`, kept full for
-    /// so many rows; gives the size the window comes to.
-    fn settle(servers: f64, service: Duration, distance: Duration, rows: usize) -> usize {
-        let start = Instant::now();
-        let mut window = Window::new(start);
-        let mut now = start;
-        for row in 0..rows {
-            // Now and then the node is idle: that is when the least latency shows.
-            let depth = if row % 1_000 == 0 { 1.0 } else { window.size };
-            // Who is on the line is not in the queue: the node is the limit only once the line is full.
-            let latency = (service + distance).max(service.mul_f64(depth / servers));
-            now += service.div_f64(servers);
-            window.kept(latency, true, now);
+    /// A node that answers so many rows a second, over a line that takes `distance`, kept full for so many rows; gives
+    /// the size that the window comes to.
+    fn settle(rows_per_s: f64, distance: Duration, rows: usize) -> usize {
+        let mut window = Window::new();
+        for _ in 0..rows {
+            let latency = distance + Duration::from_secs_f64(window.size / rows_per_s);
+            window.kept(latency, true);
         }
         window.size()
     }
 
     #[test]
-    fn a_near_node_gets_few_rows_and_a_far_one_as_many_as_the_line_holds() {
-        let near = settle(8.0, Duration::from_micros(300), Duration::ZERO, 200_000);
-        assert!((16..64).contains(&near), "{near}");
-        // 8 rows every 0.3 ms are 27 a millisecond: a line of 10 ms holds 270 of them.
-        let far = settle(8.0, Duration::from_micros(300), Duration::from_millis(10), 2_000_000);
-        assert!((200..420).contains(&far), "{far}");
+    fn a_node_gets_what_it_answers_in_good_time_however_far_it_is() {
+        let near = settle(10_000.0, Duration::ZERO, 2_000_000);
+        assert!((299..=301).contains(&near), "{near}");
+        let far = settle(10_000.0, Duration::from_millis(10), 2_000_000);
+        assert!((199..=201).contains(&far), "{far}");
+        assert_eq!(settle(10_000.0, Duration::ZERO, 284), 300, "it doubles at first");
+        assert_eq!(settle(100.0, Duration::ZERO, 10_000), SIZE_MIN);
+        assert_eq!(settle(1_000_000.0, Duration::ZERO, 2_000_000), SIZE_MAX);
+    }
+
+    #[test]
+    fn a_node_that_grows_slow_gets_less() {
+        let mut window = Window::new();
+        window.grow(500.0);
+        (0..1_000_000).for_each(|_| window.kept(Duration::from_millis(61), false));
+        assert_eq!(window.size(), SIZE_MIN);
     }
 
     #[test]
     fn a_failure_halves_the_window_once() {
         let start = Instant::now();
-        let mut window = Window::new(start);
+        let mut window = Window::new();
         window.grow(200.0);
         let grown = window.size();
         for _ in 0..100 {
@@ -135,11 +120,10 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_is_not_full_learns_nothing() {
-        let start = Instant::now();
-        let mut window = Window::new(start);
+    fn a_window_that_is_not_full_does_not_grow() {
+        let mut window = Window::new();
         for _ in 0..10_000 {
-            window.kept(Duration::from_millis(1), false, start);
+            window.kept(Duration::from_millis(1), false);
         }
         assert_eq!(window.size(), SIZE_MIN);
     }

@@ -218,7 +218,7 @@ impl Writer {
         let otherwise = Arc::clone(&link.connection.policy);
         insert.set_load_balancing_policy(Some(Arc::new(First { node: Arc::clone(&node), otherwise })));
         let state = Rc::new(NodeState {
-            window: RefCell::new(Window::new(Instant::now())),
+            window: RefCell::new(Window::new()),
             under_way: Cell::new(0),
             insert,
             node: Arc::clone(&node),
@@ -241,7 +241,7 @@ impl Writer {
                     .await;
                 let (now, mut window) = (Instant::now(), node.window.borrow_mut());
                 match &done {
-                    Ok(()) => window.kept(now - began, is_full, now),
+                    Ok(()) => window.kept(now - began, is_full),
                     Err(_) => window.failed(now),
                 }
                 done
