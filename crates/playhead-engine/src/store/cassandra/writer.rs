@@ -136,10 +136,13 @@ impl Writer {
         let left = Cell::new(records.len());
         let caller = Cell::new(Some(Caller::Import { told, records: records.len() }));
         let pending = Rc::new(Pending { caller, failed: RefCell::default(), left, arrived });
-        let units = by_user(records).map(|(indexes, records)| Unit {
-            work: Work::Import(records),
-            indexes,
-            pending: Rc::clone(&pending),
+        let units = by_user(records).map(|(indexes, records)| {
+            let work = match records[..] {
+                // As a beat is sent: to its replica, by a window that learns from it.
+                [only] if is_put(only.kind) => Work::Row(only),
+                _ => Work::Import(records),
+            };
+            Unit { work, indexes, pending: Rc::clone(&pending) }
         });
         let mut queue = self.queue.borrow_mut();
         queue.extend(units);
