@@ -37,9 +37,10 @@ use std::time::{Duration, Instant};
 /// Records that go into a directory at once: one table of its base.
 const CHUNK_OF_DIRECTORY: usize = 250_000;
 
-/// Records that go into a cluster at once, and how often that is under way.
+/// Records that go into a cluster at once, and how often that is under way: more would wait for longer than the store lets
+/// a write wait, on a cluster that is slow.
 #[cfg(feature = "cassandra")]
-const CHUNK_OF_CLUSTER: usize = 250;
+const CHUNK_OF_CLUSTER: usize = 64;
 #[cfg(feature = "cassandra")]
 const UNDER_WAY: usize = 8;
 
