@@ -216,6 +216,14 @@ mod tests {
     }
 
     #[test]
+    fn the_documents_table_has_these_stages_in_this_order() {
+        let page = std::fs::read_to_string(crate::root().unwrap().join("docs/DEVELOPING.md")).unwrap();
+        let table = page.split("| stage | passes if |").nth(1).unwrap();
+        let rows = table.lines().skip(2).map_while(|line| line.strip_prefix("| `")?.split('`').next());
+        assert_eq!(rows.collect::<Vec<_>>(), STAGES.iter().map(|stage| stage.name).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn the_table_shows_each_time_and_what_failed() {
         let table = table(&[("format", Duration::from_millis(1_500), true), ("test", Duration::from_secs(60), false)]);
         assert_eq!(table.lines().count(), 3);

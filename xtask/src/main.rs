@@ -10,6 +10,7 @@ mod ci;
 mod client;
 mod faults;
 mod license;
+mod mutations;
 mod packages;
 mod process;
 mod readme;
@@ -44,6 +45,8 @@ enum Task {
     Bench(bench::Options),
     /// Faults under load for as long as you like, every row read back after each
     Soak(soak::Options),
+    /// Take checks out of the product one at a time, and see its tests notice
+    Mutations(mutations::Options),
     /// Prove in a real browser that a viewer goes on where they were
     Browser(browser::Options),
     /// Build the player SDK and the demo's scripts, compare them with what is committed, test the SDK
@@ -72,6 +75,7 @@ fn carry_out(task: Task, root: &Path) -> Result<()> {
         Task::Faults => faults::run(root, Deadline::after(Duration::from_secs(3_600))),
         Task::Bench(options) => bench::run(&options, root),
         Task::Soak(options) => soak::run(&options, root),
+        Task::Mutations(options) => mutations::run(&options, root, Deadline::after(Duration::from_secs(4 * 3_600))),
         Task::Browser(options) => browser::run(&options, root, Deadline::after(Duration::from_secs(6 * 3_600))),
         Task::Sdk => sdk::run(root, Deadline::after(Duration::from_secs(3_600))),
         Task::Cassandra(options) => cassandra::run(&options, root),

@@ -17,7 +17,7 @@ pub fn bounds() -> Vec<Bound> {
             "tried again by the client",
         ),
         Bound::new("bytes of a request's head", HEAD_BYTES_MAX as usize, "431"),
-        Bound::new("fields of a request's head", 100, "431"),
+        Bound::new("fields of a request's head over HTTP/1.1", 100, "431"),
         Bound::new("requests under way on one HTTP/2 connection", STREAMS_MAX as usize, "they wait at the client"),
         Bound::new("bytes of a heartbeat", BODY_BYTES_MAX, "413"),
         Bound::new("bytes of a batch", BATCH_BYTES_MAX, "413"),

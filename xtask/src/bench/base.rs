@@ -111,7 +111,7 @@ pub(super) fn read(bench: &Bench, server: &Server, data: &Path, users: u64, read
         let movie = rng.u64(1..=TITLES);
         for (path, times) in [
             (format!("/api/v1/stream/progress/{movie}"), &mut points),
-            ("/api/v1/stream/progress".to_owned(), &mut lists),
+            ("/api/v1/stream/progress?state=all".to_owned(), &mut lists),
         ] {
             let started = Instant::now();
             write!(

@@ -89,7 +89,7 @@ pub(super) fn run(bench: &Bench, options: &Options) -> Result<Value> {
     let (areas, count) = told_apart(&stacks);
     ensure!(count > 1_000, "only {count} samples were taken");
     let mut rows: Vec<(String, usize)> = areas.into_iter().collect();
-    rows.sort_by(|a, b| b.1.cmp(&a.1));
+    rows.sort_by_key(|(_, samples)| std::cmp::Reverse(*samples));
     let share = |samples: usize| samples as f64 / count as f64;
     let areas: Vec<Value> = rows
         .iter()

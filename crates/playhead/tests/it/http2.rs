@@ -1,8 +1,9 @@
-//! HTTP/2: a refusal arrives whole though the client has not done sending, streams and silent connections have their time,
-//! and the end of the server lets what is under way be answered.
+//! HTTP/2: a refusal arrives whole though the client has not done sending, heads, bodies and streams are bounded, streams
+//! and silent connections have their time, and the end of the server lets what is under way be answered. And at the finest
+//! level of logging nothing of a request is logged, in either protocol.
 
-use crate::client::{PATIENCE, PROGRESS, token};
-use crate::process::Server;
+use crate::client::{Client, PATIENCE, PROGRESS, dev_secret, token};
+use crate::process::{Launch, Server};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
@@ -119,6 +120,84 @@ fn who_never_ends_a_refused_body_is_reset() {
         let reset = std::future::poll_fn(|context| stream.poll_reset(context)).await.unwrap();
         assert_eq!(reset, h2::Reason::NO_ERROR);
     });
+}
+
+#[test]
+fn heads_bodies_and_streams_are_bounded_and_the_connection_goes_on() {
+    let directory = TempDir::new().unwrap();
+    let server = Server::in_memory(&directory, &[]);
+    let (token, address) = (token(&directory, 7), server.address);
+    run(async {
+        let (mut requests, mut connection) =
+            h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
+        let (response, _unsent) = begin(&mut requests, post(address, "x", "application/json")).await;
+        tokio::select! {
+            response = response => assert_eq!(response.unwrap().status(), 401),
+            ended = &mut connection => panic!("the connection has ended: {ended:?}"),
+        }
+        assert_eq!(connection.max_concurrent_send_streams(), 128);
+        tokio::task::spawn_local(connection);
+
+        let mut long = post(address, &token, "application/json");
+        long.headers_mut().insert("x-filler", "a".repeat(16 * 1024).parse().unwrap());
+        let (response, _stream) = begin(&mut requests, long).await;
+        assert_eq!(response.await.unwrap().status(), 431);
+        // A body that is not as long as was said: refused or reset, and not stored.
+        for length in [BEAT.len() - 1, BEAT.len() + 1] {
+            let mut request = post(address, &token, "application/json");
+            request.headers_mut().insert("content-length", length.into());
+            let (response, mut stream) = begin(&mut requests, request).await;
+            let _ = send(&mut stream, Bytes::from_static(BEAT.as_bytes()), true).await;
+            let status = response.await.map(|response| response.status().as_u16());
+            assert!(status.as_ref().map_or(true, |status| *status == 400), "{length}: {status:?}");
+        }
+        let list = server.connect().get(&format!("{PROGRESS}?state=all"), Some(&token)).json();
+        assert_eq!(list["items"].as_array().map(Vec::len), Some(0), "{list}");
+        let (response, mut stream) = begin(&mut requests, post(address, &token, "application/json")).await;
+        send(&mut stream, Bytes::from_static(BEAT.as_bytes()), true).await.unwrap();
+        assert_eq!(response.await.unwrap().status(), 204);
+    });
+}
+
+#[test]
+fn at_the_finest_level_nothing_of_a_request_is_logged() {
+    const USER: i64 = 271_828_182_845_904;
+    const TITLE: &str = "314159265358979";
+    const BODY: &str = r#"{"movie_id": 314159265358979, "position_seconds": 1618.0339, "x": "querulous"}"#;
+    let directory = TempDir::new().unwrap();
+    let server = Launch::embedded(directory.path()).under(&["env", "PLAYHEAD_LOG=trace"]).start();
+    let (token, address) = (token(&directory, USER), server.address);
+    let signature = token.rsplit('.').next().unwrap().to_owned();
+    let bad_body = BODY.replace("1618", "-1618");
+    let title = format!("{PROGRESS}/{TITLE}?x=querulous");
+    let calls = |client: &mut Client| {
+        assert_eq!(client.beat(&token, BODY).status, 204);
+        assert_eq!(client.beat(&token, &bad_body).status, 422);
+        assert_eq!(client.beat(&token[1..], BODY).status, 401);
+        assert_eq!(client.batch(&token, BODY).status, 422);
+        assert_eq!(client.get(&title, Some(&token)).status, 200);
+        assert_eq!(client.get(&format!("{PROGRESS}?limit=querulous"), Some(&token)).status, 400);
+        assert_eq!(client.delete(&title, &token).status, 204);
+        client.send(format!("GET {title} HTTP/1.1\r\nHost: x\r\nX-Bad\0: querulous\r\nAuthorization: {token}\r\n\r\n"));
+        assert_eq!(client.try_answer().map(|answer| answer.status), Some(400));
+    };
+    calls(&mut server.connect());
+    run(async {
+        let (mut requests, _connection) = connect(address).await;
+        let (good, bad) = (token.as_str(), bad_body.as_str());
+        for (token, body, status) in [(good, BODY, 204), (good, bad, 422), (&good[1..], BODY, 401)] {
+            let (response, mut stream) = begin(&mut requests, post(address, token, "application/json")).await;
+            send(&mut stream, Bytes::copy_from_slice(body.as_bytes()), true).await.unwrap();
+            assert_eq!(response.await.unwrap().status(), status);
+        }
+    });
+    let log = server.talk();
+    assert!(log.contains(r#""level":"TRACE""#), "the control: it does log at this level: {log}");
+    let (secret, user) = (String::from_utf8(dev_secret(&directory)).unwrap(), USER.to_string());
+    for secret in [signature.as_str(), &secret, &user, TITLE, "1618.0339", "querulous", "Bearer"] {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret:?} is logged");
+    }
 }
 
 #[test]

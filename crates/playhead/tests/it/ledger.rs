@@ -9,11 +9,13 @@
 //! **What it leaves out.** Deletions, and devices that write one title at the same time: the engine's tests have them.
 
 use crate::client::{Answer, Client, PROGRESS, dev_secret, mint};
+use crate::process::{Server, eventually};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Of so many heartbeats one is followed by a read of its title.
@@ -74,6 +76,20 @@ pub(crate) struct Tally {
 #[derive(Debug, Clone)]
 pub(crate) struct Violation(pub(crate) Vec<String>);
 
+/// How many writes this process of the server has kept so far.
+pub(crate) fn kept(server: &Server) -> u64 {
+    server.metric("playhead_store_records_total")
+}
+
+/// Says so if it is dropped by a panic.
+struct EndOnPanic<'a>(&'a AtomicBool);
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.store(std::thread::panicking(), Ordering::Relaxed);
+    }
+}
+
 impl Ledger {
     /// An empty ledger of users of the dev server over this directory, some at the edges of their range, with so many
     /// titles each.
@@ -110,6 +126,9 @@ impl Ledger {
         meanwhile: impl FnOnce() -> T,
     ) -> (Tally, T) {
         let share = self.rows.len().div_ceil(load.threads);
+        // Else a check that fails meanwhile would wait for a load that goes on for ever.
+        let has_failed = AtomicBool::new(false);
+        let until = || until() || has_failed.load(Ordering::Relaxed);
         let (rng, until) = (&mut self.rng, &until);
         std::thread::scope(|scope| {
             let mut threads = Vec::new();
@@ -117,13 +136,27 @@ impl Ledger {
                 let rng = rng.fork();
                 threads.push(scope.spawn(move || load_of_thread(rows, address, load, until, rng)));
             }
+            let end_on_panic = EndOnPanic(&has_failed);
             let result = meanwhile();
+            drop(end_on_panic);
             let mut tally = Tally::default();
             for thread in threads {
                 tally.add(thread.join().expect("a thread of the load panicked"));
             }
             (tally, result)
         })
+    }
+
+    /// Sends heartbeats until the server has kept so many of them: however slow the machine is, there were some.
+    pub(crate) fn load_until_kept(&mut self, server: &Server, load: Load, beats: u64) -> Tally {
+        let end = kept(server) + beats;
+        let is_over = AtomicBool::new(false);
+        let until = || is_over.load(Ordering::Relaxed);
+        let (tally, ()) = self.load(server.address, load, until, || {
+            eventually("beats are kept", || kept(server) >= end);
+            is_over.store(true, Ordering::Relaxed);
+        });
+        tally
     }
 
     /// Reads every row back, by title and in lists.
