@@ -5,8 +5,8 @@
 //! same writes at the same readings of a hand-set clock.
 //!
 //! **What it holds a store to.** Newest wins, ties included; a forget and an erase bar what is older; lists are in
-//! order and agree with point reads; ids at the edges of their range; retention; what was acknowledged is read at
-//! once; groups are settled, and refused once the store is closed. First by cases with a name (`cases`), each of
+//! order and agree with point reads; a walk gives everything; ids at the edges of their range; retention; what was
+//! acknowledged is read at once; groups are settled, and refused once the store is closed. First by cases with a name (`cases`), each of
 //! them by lane and by handle, undisturbed, disturbed and reopened after every step; then by random sequences of all
 //! of it (`sequences`), shrunk to the shortest that fails.
 //!

@@ -359,6 +359,9 @@ mod tests {
         fn titles(&self, _: UserId) -> BoxFuture<'static, Result<Vec<Bookmark>, StoreError>> {
             unreachable!("lanes do not read")
         }
+        fn scan(&self) -> crate::store::scan::Scan {
+            unreachable!("lanes do not read")
+        }
         fn condition(&self) -> &Condition {
             &self.condition
         }

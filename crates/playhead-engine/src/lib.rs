@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod store;
 
 pub use lane::{Lane, LaneDriver, Permit, Ticket};
+pub use store::scan::Scan;
 pub use store::{Condition, Durability, Group, Health, Outcome, Refusal, Store, StoreError};
 
 use metrics::StoreMetrics;
@@ -175,5 +176,11 @@ impl EngineHandle {
     /// As [`bookmark`](Self::bookmark).
     pub async fn titles(&self, user: UserId) -> Result<Vec<Bookmark>, StoreError> {
         self.0.store.titles(user).await
+    }
+
+    /// A walk over all that is stored, see [`store::scan`].
+    #[must_use]
+    pub fn scan(&self) -> Scan {
+        self.0.store.scan()
     }
 }

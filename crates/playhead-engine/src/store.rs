@@ -27,11 +27,13 @@ pub mod embedded;
 #[cfg(feature = "test-util")]
 pub mod faulty;
 pub mod memory;
+pub mod scan;
 pub mod stamp;
 
 use crate::metrics::StoreMetrics;
 use futures_util::future::BoxFuture;
 use playhead_core::{Bookmark, MovieId, UserId, Write};
+use scan::Scan;
 use std::cmp::Reverse;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
@@ -53,6 +55,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// A user's titles in the order of [`newest_first`], [`TITLES_LISTED_MAX`] at most.
     fn titles(&self, user: UserId) -> BoxFuture<'static, Result<Vec<Bookmark>, StoreError>>;
+
+    /// Walks over all that is stored; see [`scan`] for what it promises.
+    fn scan(&self) -> Scan;
 
     /// How the store is.
     fn condition(&self) -> &Condition;

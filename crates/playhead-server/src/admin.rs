@@ -1,11 +1,12 @@
-//! The operations listener, on an address of its own: `/livez`, `/readyz`, `/version`, `/metrics`.
+//! The operations listener, on an address of its own: `/livez`, `/readyz`, `/version`, `/metrics`; with a token `/export`.
 //!
 //! `/livez` says that the process answers. `/readyz` says whether a balancer should send requests here: 503 before the
 //! server serves, while it closes down, while the store can't be used yet or must not be written, and once it has
 //! failed. It also says what an acknowledged write survives, where the store knows. A store that is merely `degraded` is not 503:
-//! an outage that all nodes share must not take all of them out. Nothing here needs a token, so it belongs on an
-//! address that viewers don't reach.
+//! an outage that all nodes share must not take all of them out. Nothing here but [`crate::export`] needs a token, so it
+//! belongs on an address that viewers don't reach.
 
+use crate::export::Export;
 use crate::metrics::{self, Metrics};
 use crate::problem::{NOT_READY, Problem};
 use crate::wire::{ReadinessAnswer, VersionAnswer, json};
@@ -41,10 +42,14 @@ pub(crate) struct Operations {
     pub(crate) engine: Engine,
     pub(crate) closes_down: Arc<AtomicBool>,
     pub(crate) version: &'static str,
+    /// What `/export` needs; `None` if there is no such path.
+    pub(crate) export: Option<Export>,
 }
 
-fn router(operations: Operations) -> Router {
+fn router(mut operations: Operations) -> Router {
+    let export = operations.export.take().map_or_else(Router::new, Export::router);
     Router::new()
+        .merge(export)
         .route("/livez", get("alive\n"))
         .route("/readyz", get(ready))
         .route("/version", get(version))

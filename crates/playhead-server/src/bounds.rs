@@ -4,7 +4,7 @@ use crate::connection::{HEAD_BYTES_MAX, LINGER_BYTES_MAX, STREAMS_MAX};
 use crate::overload::BATCHES_MAX;
 use crate::progress::{BATCH_BYTES_MAX, BODY_BYTES_MAX};
 use crate::wire::{ITEMS_MAX, LIMIT_MAX, MOVIES_MAX};
-use crate::{BACKLOG, admin, throttle};
+use crate::{BACKLOG, admin, export, throttle};
 use playhead_engine::bounds::Bound;
 
 /// All of the server's.
@@ -28,5 +28,6 @@ pub fn bounds() -> Vec<Bound> {
         Bound::new("users ahead of their rate that a throttle can tell apart", throttle::SLOTS, "some are let through"),
         Bound::new("bytes still read of a connection that is being closed", LINGER_BYTES_MAX, "closed at once"),
         Bound::new("connections of operators", admin::CONNECTIONS_MAX, "closed at once"),
+        Bound::new("exports under way", export::EXPORTS_MAX, "503"),
     ]
 }

@@ -14,7 +14,7 @@
 //! - `wire`: JSON and queries; `auth`: tokens; `overload`: who is turned away; `throttle`: who asks too often;
 //!   `problem`: error answers;
 //! - `cors`: which web pages may call; `openapi`: the description of all this;
-//! - `metrics`, `admin`: operations; `bounds`: what is bounded and no setting.
+//! - `metrics`, `admin`, `export`: operations; `bounds`: what is bounded and no setting.
 
 mod accept;
 mod admin;
@@ -22,6 +22,7 @@ mod auth;
 mod bounds;
 mod connection;
 mod cors;
+mod export;
 mod forget;
 mod metrics;
 mod openapi;
@@ -38,10 +39,12 @@ pub use auth::{Authenticator, Claims, SECRET_BYTES_MIN, SecretTooShort, TOKENS_R
 pub use bounds::bounds;
 pub use connection::Deadlines;
 pub use cors::{NotAnOrigin, Origins};
+pub use export::{EXPORT_TOKEN_BYTES, ExportToken, NotAToken};
 pub use throttle::{Rate, THROTTLE_BURST_MAX, THROTTLE_PER_SECOND_MAX, ThrottleLimits};
 
 use accept::Acceptor;
 use admin::Operations;
+use export::Export;
 use metrics::{AcceptMetrics, Metrics};
 use playhead_core::{Clock, Rules};
 use playhead_engine::Engine;
@@ -66,6 +69,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Where operators connect; port 0 takes a free one.
     pub admin_listen: SocketAddr,
+    /// Who may export, by the operators' address; nobody if `None`.
+    pub export_token: Option<ExportToken>,
     /// Threads that serve, one per core as a rule.
     pub workers: usize,
     /// The most open connections.
@@ -175,6 +180,8 @@ impl Server {
         };
         let router = routes::router(api, options.is_dev);
         let router = router.merge(options.demo.unwrap_or_default());
+        let version = options.version;
+        let export = options.export_token.map(|token| Export::new(token, engine.clone(), Arc::clone(&clock), version));
         let parts = WorkerParts {
             engine: engine.clone(),
             authenticator,
@@ -198,11 +205,10 @@ impl Server {
             workers: workers.iter().map(|worker| Arc::clone(&worker.metrics)).collect(),
             accept: Arc::clone(&accept_metrics),
             engine: engine.clone(),
-            version: options.version,
+            version,
         });
         let closes_down = Arc::new(AtomicBool::new(false));
-        let operations =
-            Operations { metrics, engine, closes_down: Arc::clone(&closes_down), version: options.version };
+        let operations = Operations { metrics, engine, closes_down: Arc::clone(&closes_down), version, export };
         let admin = tokio::task::spawn_local(admin::serve(admin_listener, operations));
 
         let acceptor = Acceptor { listener, connections_max: options.connections_max, metrics: accept_metrics };

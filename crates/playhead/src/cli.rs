@@ -43,6 +43,10 @@ pub(crate) enum Command {
     Token(Token),
     /// Reads all of a stopped server's data directory and says what is wrong with it
     Check(Check),
+    /// Writes everything that a store holds to a file: a backup, and the way to another store
+    Export(Box<crate::commands::export::Export>),
+    /// Brings what an export holds into a store; the newest of each position is kept
+    Import(Box<crate::commands::import::Import>),
     /// Prints, makes or compares the table that `--store cassandra` needs
     #[cfg(feature = "cassandra")]
     Schema(Box<crate::commands::schema::Schema>),
@@ -89,6 +93,9 @@ pub(crate) struct Serve {
     /// Where operators connect: /livez, /readyz, /metrics, /version
     #[arg(long, env = "PLAYHEAD_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9464")]
     pub(crate) admin_listen: SocketAddr,
+    /// File with the token that `playhead export --admin` must show: 32 visible characters or more; without it nobody can
+    #[arg(long, env = "PLAYHEAD_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) admin_token_file: Option<PathBuf>,
     /// Where positions are kept; made if absent
     #[arg(long, env = "PLAYHEAD_DATA_DIR", value_name = "DIRECTORY", default_value = "./playhead-data")]
     pub(crate) data_dir: PathBuf,

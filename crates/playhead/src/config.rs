@@ -11,7 +11,9 @@ use anyhow::Context;
 use playhead_core::Rules;
 use playhead_engine::store::embedded::{EmbeddedOptions, check_directory};
 use playhead_engine::{Limits, StoreChoice};
-use playhead_server::{Authenticator, Claims, Deadlines, Options, Origins, Rate, SECRET_BYTES_MIN, ThrottleLimits};
+use playhead_server::{
+    Authenticator, Claims, Deadlines, ExportToken, Options, Origins, Rate, SECRET_BYTES_MIN, ThrottleLimits,
+};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -31,7 +33,10 @@ impl Config {
     pub(crate) fn check(flags: &Serve) -> Result<(), Failure> {
         check(flags)?;
         origins(flags)?;
-        embedded_options(flags).check().map_err(|error| Failure::usage(error.to_string()))?;
+        export_token(flags)?;
+        embedded_options(&flags.data_dir, &flags.embedded)
+            .check()
+            .map_err(|error| Failure::usage(error.to_string()))?;
         #[cfg(feature = "cassandra")]
         if flags.store == StoreName::Cassandra {
             flags.cassandra.options(None, flags.embedded.max_item_age)?;
@@ -59,7 +64,7 @@ impl Config {
         };
         let authenticator = Authenticator::hs256(&secret, claims(&flags.tokens))?;
         let store = match flags.store {
-            StoreName::Embedded => StoreChoice::Embedded(embedded_options(&flags)),
+            StoreName::Embedded => StoreChoice::Embedded(embedded_options(&flags.data_dir, &flags.embedded)),
             #[cfg(feature = "cassandra")]
             StoreName::Cassandra => {
                 let embedded = &flags.embedded;
@@ -82,6 +87,7 @@ impl Config {
         let server = Options {
             listen: flags.listen,
             admin_listen: flags.admin_listen,
+            export_token: export_token(&flags)?,
             workers,
             connections_max: flags.limits.max_connections.min(descriptors::left_for_connections()),
             authenticator,
@@ -139,11 +145,31 @@ fn claims(flags: &TokenFlags) -> Claims {
     Claims { issuer: flags.jwt_issuer.clone(), audience: flags.jwt_audience.clone(), user: flags.user_claim.clone() }
 }
 
-fn embedded_options(flags: &Serve) -> EmbeddedOptions {
-    let EmbeddedFlags { retention, max_item_age, segment_bytes, freeze_bytes, memtable_bytes, .. } = flags.embedded;
-    let EmbeddedFlags { disk_reserve_bytes, block_cache_bytes, commit_window, .. } = flags.embedded;
+/// Who may export.
+fn export_token(flags: &Serve) -> Result<Option<ExportToken>, Failure> {
+    let Some(file) = &flags.admin_token_file else { return Ok(None) };
+    let token = read_admin_token(file)?;
+    let complaint = |error| format!("--admin-token-file {}: {error}", file.display());
+    Ok(Some(ExportToken::of(&token).map_err(|error| anyhow::anyhow!(complaint(error)))?))
+}
+
+/// The token in this file; a newline at its end is not part of it.
+pub(crate) fn read_admin_token(file: &Path) -> Result<Vec<u8>, Failure> {
+    let unreadable =
+        || format!("can't read --admin-token-file {}: give a file that this user may read", file.display());
+    let mut token = fs::read(file).with_context(unreadable)?;
+    for ending in [b'\n', b'\r'] {
+        token.pop_if(|last| *last == ending);
+    }
+    Ok(token)
+}
+
+/// How the embedded store in this directory is opened.
+pub(crate) fn embedded_options(directory: &Path, flags: &EmbeddedFlags) -> EmbeddedOptions {
+    let EmbeddedFlags { retention, max_item_age, segment_bytes, freeze_bytes, memtable_bytes, .. } = *flags;
+    let EmbeddedFlags { disk_reserve_bytes, block_cache_bytes, commit_window, .. } = *flags;
     EmbeddedOptions {
-        directory: flags.data_dir.clone(),
+        directory: directory.to_owned(),
         retention: retention.0,
         max_item_age,
         segment_bytes,

@@ -1,11 +1,12 @@
 //! The `playhead` binary: reads the command line, runs one command, and turns its end into an exit code.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use; for `load`
-//! also 3 an objective missed, 4 a lost or wrong position.
+//! also 3 an objective missed, 4 a lost or wrong position; for `import` 4 an export that is not whole.
 //!
 //! In reading order: [`cli`] (what may be said), [`settings`] (from where it may be said), [`config`] (what is meant),
 //! `cassandra` (which cluster), [`descriptors`] (what the system allows), [`commands`] (what is done), [`demo`] (a page to
-//! see it by), [`clock`] (the only reader of the system's clock), [`log`] (how it talks).
+//! see it by), [`place`] (which store a command works on), [`remote`] (what another process streams), [`progress`] (how
+//! long work shows that it goes on), [`clock`] (the only reader of the system's clock), [`log`] (how it talks).
 
 #[cfg(feature = "cassandra")]
 mod cassandra;
@@ -16,6 +17,9 @@ mod config;
 mod demo;
 mod descriptors;
 mod log;
+mod place;
+mod progress;
+mod remote;
 mod settings;
 
 use mimalloc::MiMalloc;
@@ -41,6 +45,8 @@ fn run(said: settings::Said) -> Result<(), Failure> {
         cli::Command::Serve(arguments) => commands::serve::run(*arguments),
         cli::Command::Token(arguments) => commands::token::run(&arguments),
         cli::Command::Check(arguments) => commands::check::run(&arguments),
+        cli::Command::Export(arguments) => commands::export::run(&arguments),
+        cli::Command::Import(arguments) => commands::import::run(&arguments),
         #[cfg(feature = "cassandra")]
         cli::Command::Schema(arguments) => commands::schema::run(&arguments),
         cli::Command::Health(arguments) => commands::health::run(&arguments),

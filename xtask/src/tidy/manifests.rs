@@ -44,6 +44,12 @@ const WALLS: &[Wall] = &[
         instead: "the server knows no store, no files and no command line: that belongs into the engine or the binary",
     },
     Wall {
+        of: "crates/playhead-archive/Cargo.toml",
+        only: None,
+        never: &["playhead-engine", "playhead-server", "tokio", "hyper", "zstd"],
+        instead: "the archive knows lines and records: files, sockets and compression are the binary's",
+    },
+    Wall {
         of: "crates/playhead-load/Cargo.toml",
         only: None,
         never: &["playhead-engine", "playhead-server"],

@@ -4,7 +4,7 @@ use super::{Caller, Setup, Subject, TestClock};
 use crate::store::memory::Model;
 use crate::store::stamp::Stamper;
 use crate::{Outcome, Store};
-use playhead_core::{Bookmark, Change, Clock, MediaDuration, MovieId, Position, UserId, Write, WriteTime};
+use playhead_core::{Bookmark, Change, Clock, MediaDuration, MovieId, Position, RecordKind, UserId, Write, WriteTime};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -227,6 +227,21 @@ impl Bench {
             return Err(format!("the titles {movies:?} of user {user} are\n{read:?}, not\n{expected:?}"));
         }
         Ok(())
+    }
+
+    /// Compares a walk over everything, as far as it is about users that were written here.
+    pub(super) fn compare_scan(&self) -> Result<(), String> {
+        let (mut scanned, has_barriers) =
+            self.caller().scan().map_err(|error| format!("the walk broke off: {error}"))?;
+        let users: BTreeSet<_> = self.seen.iter().map(|(user, _)| *user).collect();
+        scanned.retain(|record| users.contains(&record.user));
+        scanned.sort_unstable_by_key(|record| (record.user, record.kind != RecordKind::Erase, record.row.movie));
+        let mut expected = self.oracle.model.records();
+        expected.retain(|record| match record.kind {
+            RecordKind::Put | RecordKind::LatePut => self.oracle.is_shown(&record.row),
+            RecordKind::Forget | RecordKind::Erase => has_barriers,
+        });
+        if scanned == expected { Ok(()) } else { Err(format!("a walk gives\n{scanned:?}, not\n{expected:?}")) }
     }
 
     /// The position that the store gives, in seconds.

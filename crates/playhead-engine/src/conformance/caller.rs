@@ -3,7 +3,7 @@
 use crate::lane::GROUP_WRITES_MAX;
 use crate::{Engine, EngineHandle, Lane, Limits, Outcome, Store, StoreError};
 use futures_util::future::join_all;
-use playhead_core::{Bookmark, Clock, MovieId, UserId, Write, WriteTime};
+use playhead_core::{Bookmark, Clock, MovieId, Record, UserId, Write, WriteTime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -127,5 +127,18 @@ impl Caller {
     /// If the store could not be read.
     pub fn titles(&self, user: UserId) -> Result<Vec<Bookmark>, StoreError> {
         self.runtime.block_on(self.handle.titles(user))
+    }
+
+    /// Everything that is stored, and whether barriers are among it.
+    ///
+    /// # Errors
+    /// If the store could not be read to its end.
+    pub fn scan(&self) -> Result<(Vec<Record>, bool), StoreError> {
+        let mut scan = self.handle.scan();
+        let mut records = Vec::new();
+        while let Some(piece) = self.runtime.block_on(scan.next())? {
+            records.extend(piece);
+        }
+        Ok((records, scan.has_barriers()))
     }
 }

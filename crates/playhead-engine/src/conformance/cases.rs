@@ -39,7 +39,7 @@ pub(super) fn all() -> Vec<(&'static str, Case)> {
         let case: Case = Box::new(move |open| table.run(open));
         (name, case)
     });
-    let others: [(&'static str, Case); 8] = [
+    let others: [(&'static str, Case); 9] = [
         ("a new store is ready and empty", Box::new(new_is_ready_and_empty)),
         ("point reads keep the order asked for", Box::new(point_reads_keep_the_order_asked_for)),
         ("an empty group is settled", Box::new(an_empty_group_is_settled)),
@@ -47,6 +47,7 @@ pub(super) fn all() -> Vec<(&'static str, Case)> {
         ("groups handed over at once are kept in order", Box::new(groups_at_once)),
         ("a list shows the newest titles up to its bound", Box::new(a_list_has_a_bound)),
         ("what was acknowledged is read at once", Box::new(acknowledged_is_read_at_once)),
+        ("a walk gives everything", Box::new(a_walk_gives_everything)),
         ("a closed store refuses", Box::new(a_closed_store_refuses)),
     ];
     tables.chain(others).collect()
@@ -552,6 +553,22 @@ fn watch_positions_rise(store: Arc<dyn Store>, movies: [MovieId; 2], at_work: &A
         }
     }
     Ok(())
+}
+
+fn a_walk_gives_everything(open: Open<'_>) -> Result<(), String> {
+    let mut bench = bench(open, Way::Lane);
+    bench.compare_scan()?;
+    let acts = USERS.iter().flat_map(|user| MOVIES.iter().map(|movie| Act::LiveOf(*user, *movie, 5.0, 60.0)));
+    bench.step(&Step::Group(acts.collect()))?;
+    bench.step(&Step::Disturb(0))?;
+    bench.compare_scan()?;
+    // What is in memory when it begins is in it too; more than one piece of it.
+    let acts = (0..2_500).map(|movie| Act::Live(USER, MovieId(movie), 1.0));
+    bench.step(&Step::Group(acts.collect()))?;
+    bench.step(&Step::Group(vec![Act::Forget(USER, A), Act::Erase(OTHER), Act::Live(OTHER, B, 2.0)]))?;
+    bench.compare_scan()?;
+    bench.reopen();
+    bench.compare_scan()
 }
 
 fn a_closed_store_refuses(open: Open<'_>) -> Result<(), String> {

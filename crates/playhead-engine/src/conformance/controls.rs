@@ -3,6 +3,7 @@
 use super::{Setup, Subject, TestClock, failures, sequences};
 use crate::metrics::StoreMetrics;
 use crate::store::memory::Model;
+use crate::store::scan::Scan;
 use crate::store::stamp::Stamper;
 use crate::{Condition, Group, Refusal, Store, StoreError};
 use futures_util::future::{self, BoxFuture, FutureExt};
@@ -30,6 +31,8 @@ enum Flaw {
     ListIsNotSorted,
     ListIsUnbounded,
     ListForgetsTheGreatestTitle,
+    WalkLeavesOutTheGreatestUser,
+    WalkLeavesOutBarriers,
     RetentionIsIgnored,
     ClosedStillTakes,
     WriteTimesFollowTheClock,
@@ -207,6 +210,17 @@ impl Store for Flawed {
         future::ready(Ok(titles)).boxed()
     }
 
+    fn scan(&self) -> Scan {
+        let mut records = self.read(Model::records);
+        records.retain(|record| record.kind != RecordKind::Put || self.shown(&record.row));
+        match self.flaw {
+            Flaw::WalkLeavesOutTheGreatestUser => records.retain(|record| record.user.0 != i64::MAX),
+            Flaw::WalkLeavesOutBarriers => records.retain(|record| record.kind == RecordKind::Put),
+            _ => {}
+        }
+        Scan::on_a_thread(true, move |pieces| pieces.put_all(records.into_iter().map(Ok)))
+    }
+
     fn condition(&self) -> &Condition {
         &self.condition
     }
@@ -268,6 +282,8 @@ fn each_flaw_is_found_by_the_case_made_for_it() {
         (Flaw::WritesShowOneReadLater, "point reads keep the order asked for"),
         (Flaw::ListIsNotSorted, "a list is in order of writing, and by title at equal times"),
         (Flaw::ListIsUnbounded, "a list shows the newest titles up to its bound"),
+        (Flaw::WalkLeavesOutTheGreatestUser, "a walk gives everything"),
+        (Flaw::WalkLeavesOutBarriers, "a walk gives everything"),
         (Flaw::ListForgetsTheGreatestTitle, "ids at the edges of their range are told apart"),
         (Flaw::RetentionIsIgnored, "a row past its retention is not shown"),
         (Flaw::ClosedStillTakes, "a closed store refuses"),

@@ -53,7 +53,7 @@ pub(super) fn run(plan: &Plan, count: u32, open: Open<'_>) -> Result<(), String>
             let outcome = bench.step(step).and_then(|()| bench.compare());
             outcome.map_err(|reason| TestCaseError::fail(format!("after step {index}: {reason}")))?;
         }
-        Ok(())
+        bench.compare_scan().map_err(|reason| TestCaseError::fail(format!("in the end: {reason}")))
     });
     outcome.map_err(|error| format!("PLAYHEAD_TEST_SEED={seed}: {error}"))
 }

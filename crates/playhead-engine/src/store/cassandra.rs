@@ -21,14 +21,17 @@
 //! meanwhile. Once it has been used, an outage makes it degraded. Nothing here ends the process.
 //!
 //! In reading order: [`connection`] (the session), [`link`], [`schema`], [`statements`] (all CQL), [`stamps`], [`writer`] (rows
-//! and batches), [`window`], [`deletion`] (forget and erase), [`reader`], [`clock`], [`durability`], [`watch`].
+//! and batches), [`window`], [`deletion`] (forget and erase), [`import`], [`reader`], [`scan`], [`clock`], [`durability`],
+//! [`watch`].
 
 mod clock;
 mod connection;
 mod deletion;
 mod durability;
+pub mod import;
 mod link;
 mod reader;
+mod scan;
 pub mod schema;
 mod stamps;
 mod statements;
@@ -39,9 +42,11 @@ pub(crate) mod window;
 mod writer;
 
 use super::embedded::OpenError;
-use super::{Condition, Group, Health, Refusal, Store, StoreError};
+use super::scan::{Pieces, Scan};
+use super::{Condition, Group, Health, Outcome, Refusal, Store, StoreError};
 use crate::metrics::StoreMetrics;
 use futures_util::future::{self, BoxFuture, FutureExt};
+use import::Importing;
 use playhead_core::{Bookmark, Clock, MovieId, Record, UserId, WriteTime};
 use stamps::Stamps;
 use std::io;
@@ -150,10 +155,13 @@ impl Default for Rig {
     }
 }
 
-/// What the store's thread is asked to do. The lanes' bounds, the handle's and [`READS_MAX`] bound how many wait.
+/// What the store's thread is asked to do. The lanes' bounds, the handle's, [`READS_MAX`] and the callers of an import
+/// bound how many wait.
 enum Job {
     Commit(Group, Vec<Record>, Instant),
+    Import(Vec<Record>, oneshot::Sender<Outcome>, Instant),
     Read(UserId, Option<Vec<MovieId>>, oneshot::Sender<ReadOutcome>, OwnedSemaphorePermit),
+    Scan(Pieces),
 }
 
 type ReadOutcome = Result<Vec<Bookmark>, StoreError>;
@@ -198,6 +206,23 @@ impl Cassandra {
         Ok(Self { shared, jobs, reads: Arc::new(Semaphore::new(READS_MAX)), thread: Mutex::new(Some(thread)) })
     }
 
+    /// Hands over rows and barriers that keep their write times. The caller bounds how many are under way.
+    #[must_use]
+    pub fn import(&self, records: Vec<Record>) -> Importing {
+        let (told, outcome) = oneshot::channel();
+        let job = Job::Import(records, told, Instant::now());
+        if !self.takes_writes() {
+            job.refuse();
+        } else if let Err(mpsc::error::SendError(job)) = self.jobs.send(job) {
+            job.refuse();
+        }
+        Importing(outcome)
+    }
+
+    fn takes_writes(&self) -> bool {
+        self.shared.takes_writes.load(Ordering::Relaxed) && !self.shared.closed.load(Ordering::Relaxed)
+    }
+
     fn read(&self, user: UserId, movies: Option<Vec<MovieId>>) -> BoxFuture<'static, ReadOutcome> {
         let refused = |refusal| future::ready(Err(StoreError::Refused(refusal))).boxed();
         let Ok(permit) = Arc::clone(&self.reads).try_acquire_owned() else {
@@ -216,7 +241,7 @@ impl Cassandra {
 
 impl Store for Cassandra {
     fn commit(&self, group: Group) {
-        if !self.shared.takes_writes.load(Ordering::Relaxed) || self.shared.closed.load(Ordering::Relaxed) {
+        if !self.takes_writes() {
             return group.settle(Err(StoreError::Refused(Refusal::Unavailable)));
         }
         let records = self.shared.stamps.stamp(self.shared.clock.now(), group.writes());
@@ -244,6 +269,13 @@ impl Store for Cassandra {
 
     fn titles(&self, user: UserId) -> BoxFuture<'static, Result<Vec<Bookmark>, StoreError>> {
         self.read(user, None)
+    }
+
+    fn scan(&self) -> Scan {
+        let (pieces, scan) = Scan::new(false);
+        // If the thread is gone, the reader learns that the walk has broken off.
+        let _ = self.jobs.send(Job::Scan(pieces));
+        scan
     }
 
     fn condition(&self) -> &Condition {
@@ -278,6 +310,12 @@ impl Job {
         let refused = StoreError::Refused(Refusal::Unavailable);
         match self {
             Self::Commit(group, ..) => group.settle(Err(refused)),
+            Self::Import(_, told, _) => {
+                // Who asked may have gone.
+                let _ = told.send(Err(refused));
+            }
+            // A walk that ends without its end has broken off.
+            Self::Scan(pieces) => drop(pieces),
             // Who asked may have gone.
             Self::Read(_, _, answer, _) => drop(answer.send(Err(refused))),
         }

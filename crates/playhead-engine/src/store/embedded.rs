@@ -20,7 +20,8 @@
 //! **The directory** holds `LOCK` (an flock of the one process that may use it), `log/` and `base/`; beside them may
 //! lie what `playhead` keeps there (`dev-secret`) and what a repair put aside (`damaged-…`).
 //!
-//! In reading order: [`log`], [`recovery`], [`replay`], [`committer`], [`memtable`], [`drain`], [`base`], [`read`], and [`disk`].
+//! In reading order: [`log`], [`recovery`], [`replay`], [`committer`], [`memtable`], [`drain`], [`base`], [`read`], and
+//! [`disk`]; [`scan`] and [`import`] are the ways of everything at once, out and in.
 
 mod log;
 mod recovery;
@@ -38,6 +39,8 @@ mod stop;
 mod sync;
 pub(crate) mod bounds;
 pub mod check;
+pub mod scan;
+pub mod import;
 #[cfg(test)]
 #[cfg(feature = "model-check")]
 mod model_check;
@@ -51,6 +54,7 @@ mod testing;
 mod tests;
 
 use crate::metrics::StoreMetrics;
+use crate::store::scan::Scan;
 use crate::store::stamp::Stamper;
 use crate::store::{Condition, Durability, Group, Health, Refusal, Store, StoreError};
 use base::{Base, BaseOptions, Mark};
@@ -467,10 +471,7 @@ fn open_parts<D: Disk>(
     let tables = Arc::new(Tables::new());
 
     let mark = base.mark().map_err(|error| places.base_error(&error))?;
-    if let Some(mark) = mark.filter(|mark| mark.version > log::VERSION) {
-        let what = format!("the base was written by a newer version of Playhead (format {})", mark.version);
-        return Err(OpenError::NewerFormat(what));
-    }
+    check_version(mark.as_ref())?;
     let active = tables.active();
     let recovered = replay::on_all_cores(&active, |replay| {
         recovery::recover(&disk, mark.as_ref(), OnLoss::Refuse, |record| replay.apply(record))
@@ -525,6 +526,17 @@ fn open_parts<D: Disk>(
     Ok(Opened { committer, segments, tables, watch, metrics, first_drain, newest })
 }
 
+/// That the base is not of a newer version.
+fn check_version(mark: Option<&Mark>) -> Result<(), OpenError> {
+    match mark.filter(|mark| mark.version > log::VERSION) {
+        Some(mark) => {
+            let what = format!("the base was written by a newer version of Playhead (format {})", mark.version);
+            Err(OpenError::NewerFormat(what))
+        }
+        None => Ok(()),
+    }
+}
+
 /// How far the stored write times may be ahead of the clock before an operator should know.
 const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(60);
 
@@ -567,6 +579,10 @@ impl Store for Embedded {
 
     fn titles(&self, user: UserId) -> BoxFuture<'static, Result<Vec<Bookmark>, StoreError>> {
         self.shared.reader.titles(user)
+    }
+
+    fn scan(&self) -> Scan {
+        scan::of_running(&self.shared)
     }
 
     fn condition(&self) -> &Condition {

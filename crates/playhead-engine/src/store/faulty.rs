@@ -7,6 +7,7 @@
 //! **The limits.** Groups handed over later overtake those on hold. Held groups and orders are kept without bound:
 //! this is for tests.
 
+use super::scan::Scan;
 use super::{Condition, Group, GroupOutcome, Health, Outcome, Refusal, Settlement, Store, StoreError};
 use crate::metrics::StoreMetrics;
 use futures_util::future::{self, BoxFuture, FutureExt};
@@ -182,6 +183,13 @@ impl Store for Faulty {
         match self.next_read() {
             Ok(()) => self.store.titles(user),
             Err(error) => future::ready(Err(error)).boxed(),
+        }
+    }
+
+    fn scan(&self) -> Scan {
+        match self.next_read() {
+            Ok(()) => self.store.scan(),
+            Err(error) => Scan::on_a_thread(true, move |_| Err(error)),
         }
     }
 

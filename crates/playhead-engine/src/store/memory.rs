@@ -1,6 +1,7 @@
 //! The reference model: the rules of a store in their plainest form, in memory. The oracle of every other store's
 //! tests, and `--store memory`. Settles at once, on the caller's thread, under one lock; grows without bound.
 
+use super::scan::Scan;
 use super::stamp::Stamper;
 use super::{Condition, Group, Refusal, Store, StoreError, newest_first};
 use crate::metrics::StoreMetrics;
@@ -67,6 +68,22 @@ impl Model {
         let mut titles = self.rows.range(range).map(|(_, row)| *row).collect();
         newest_first(&mut titles);
         titles
+    }
+
+    /// Everything, as [`super::scan`] wants it: by user, of each the erasure first, then by title.
+    #[must_use]
+    pub fn records(&self) -> Vec<Record> {
+        let is_newest = |(user, movie): (UserId, MovieId), forgotten: WriteTime| {
+            let row = self.rows.get(&(user, movie)).map(|row| row.write_time);
+            row.max(self.erased.get(&user).copied()).is_none_or(|newer| newer < forgotten)
+        };
+        let rows = self.rows.iter().map(|((user, _), row)| Record { user: *user, kind: RecordKind::Put, row: *row });
+        let forgets = self.forgotten.iter().filter(|(title, forgotten)| is_newest(**title, **forgotten));
+        let forgets = forgets.map(|((user, movie), forgotten)| Record::forget(*user, *movie, *forgotten));
+        let erasures = self.erased.iter().map(|(user, erased)| Record::erase(*user, *erased));
+        let mut records: Vec<_> = rows.chain(forgets).chain(erasures).collect();
+        records.sort_unstable_by_key(|record| (record.user, record.kind != RecordKind::Erase, record.row.movie));
+        records
     }
 }
 
@@ -135,6 +152,12 @@ impl Store for Memory {
         let mut titles = self.state().model.titles(user);
         titles.retain(|row| self.is_retained(row));
         future::ready(Ok(titles)).boxed()
+    }
+
+    fn scan(&self) -> Scan {
+        let mut records = self.state().model.records();
+        records.retain(|record| record.kind != RecordKind::Put || self.is_retained(&record.row));
+        Scan::on_a_thread(true, move |pieces| pieces.put_all(records.into_iter().map(Ok)))
     }
 
     fn condition(&self) -> &Condition {

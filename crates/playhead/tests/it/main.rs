@@ -16,6 +16,7 @@
 //! - [`config`]: settings from flags, the environment and a file; completions and manual pages;
 //! - [`data_dir`]: directories that it must not start on; [`check`]: what `playhead check` finds and mends;
 //!   [`store`]: a store of known contents for both, and ways to damage it;
+//! - [`export`]: `export` and `import`, and who may ask for one;
 //! - [`load`]: the load generator, against real servers and others.
 //!
 //! What a 204 promises, whatever befalls the server:
@@ -29,7 +30,8 @@
 //!
 //! On a real cluster:
 //!
-//! - [`cassandra`]: what works, and what is said when it can't; [`cassandra_faults`]: nodes killed and paused.
+//! - [`cassandra`]: what works, and what is said when it can't; [`cassandra_export`]: into it, out of it, and back;
+//!   [`cassandra_faults`]: nodes killed and paused.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test, as the test itself does")]
 
@@ -37,6 +39,7 @@ mod api;
 mod bad_input;
 mod batch;
 mod cassandra;
+mod cassandra_export;
 mod cassandra_faults;
 mod check;
 mod client;
@@ -49,6 +52,7 @@ mod demo;
 mod descriptors;
 mod disk_faults;
 mod docs;
+mod export;
 mod http2;
 mod ledger;
 mod load;

@@ -14,12 +14,12 @@
 //! **The promise.** Everything of the batch, deletions and rows, is one mutation; afterwards it is read back. If a row is
 //! left that must be gone, the deletion is repeated once; then the outcome is unknown, which the caller answers with 503.
 
+use super::import;
 use super::reader;
-use super::statements::{self, ReadRow};
+use super::statements::ReadRow;
 use super::writer::Writer;
 use crate::store::StoreError;
 use playhead_core::{MovieId, Record, RecordKind, UserId, WriteTime};
-use scylla::value::CqlValue;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -126,33 +126,11 @@ impl Plan {
 }
 
 async fn send(writer: &Writer, records: &[Record], plan: &Plan, deadline: Instant) -> Result<(), StoreError> {
-    let mut batch = writer.batch();
-    let prepared = &writer.links.current().prepared;
-    let mut values: Vec<Vec<Option<CqlValue>>> = Vec::new();
-    let user = records.first().map_or(0, |record| record.user.0);
-    let big = |number: i64| Some(CqlValue::BigInt(number));
-    for record in records.iter().filter(|record| matches!(record.kind, RecordKind::Put | RecordKind::LatePut)) {
-        let (user, movie, position, duration, write_time, expires) = writer.values(record);
-        batch.append_statement(prepared.insert.clone());
-        let double = |number: f64| Some(CqlValue::Double(number));
-        values.push(vec![
-            big(user),
-            big(movie),
-            double(position),
-            double(duration),
-            big(write_time),
-            expires.map(CqlValue::Int),
-        ]);
-    }
-    for time in &plan.erased {
-        batch.append_statement(prepared.delete_user.clone());
-        values.push(vec![big(statements::timestamp(*time)), big(user)]);
-    }
-    for (movie, time) in &plan.forgotten {
-        batch.append_statement(prepared.delete_title.clone());
-        values.push(vec![big(statements::timestamp(*time)), big(user), big(movie.0)]);
-    }
-    writer.send(deadline, async |link, _| link.connection.session.batch(&batch, &values).await.map(drop)).await
+    let Some(user) = records.first().map(|record| record.user) else { return Ok(()) };
+    let rows = records.iter().filter(|record| matches!(record.kind, RecordKind::Put | RecordKind::LatePut)).copied();
+    let erasures = plan.erased.iter().map(|time| Record::erase(user, *time));
+    let forgets = plan.forgotten.iter().map(|(movie, time)| Record::forget(user, *movie, *time));
+    import::send(writer, rows.chain(erasures).chain(forgets), deadline).await
 }
 
 #[cfg(test)]

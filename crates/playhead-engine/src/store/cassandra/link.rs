@@ -5,7 +5,7 @@
 //! whole new links, and the first that works takes the place of the old one.
 
 use super::connection::{Connection, connect_with};
-use super::{DEADLINE, Shared, reader, schema, statements};
+use super::{DEADLINE, Shared, reader, scan, schema, statements};
 use playhead_core::UserId;
 use scylla::statement::prepared::PreparedStatement;
 use std::cell::RefCell;
@@ -48,6 +48,7 @@ pub(super) struct Prepared {
     pub(super) delete_user: PreparedStatement,
     pub(super) titles: PreparedStatement,
     pub(super) all_titles: PreparedStatement,
+    pub(super) everything: PreparedStatement,
 }
 
 impl Prepared {
@@ -55,12 +56,18 @@ impl Prepared {
         let texts = statements::texts(keyspace);
         let mut all_titles = connection.prepare(&texts.all_titles).await?;
         all_titles.set_page_size(reader::PAGE_ROWS);
+        let mut everything = connection.prepare(&texts.everything).await?;
+        everything.set_page_size(reader::PAGE_ROWS);
+        everything.set_request_timeout(Some(scan::PAGE));
+        // The driver asks a second node for what may be repeated and is slow: here it would only double the work.
+        everything.set_is_idempotent(false);
         Ok(Self {
             insert: connection.prepare(&texts.insert).await?,
             delete_title: connection.prepare(&texts.delete_title).await?,
             delete_user: connection.prepare(&texts.delete_user).await?,
             titles: connection.prepare(&texts.titles).await?,
             all_titles,
+            everything,
         })
     }
 }

@@ -70,6 +70,8 @@ pub(super) struct Texts {
     pub(super) titles: String,
     /// user.
     pub(super) all_titles: String,
+    /// The token after which, the token up to which.
+    pub(super) everything: String,
 }
 
 /// The statements' texts.
@@ -85,6 +87,7 @@ pub(super) fn texts(keyspace: &str) -> Texts {
         delete_user: format!("DELETE FROM {table} USING TIMESTAMP ? WHERE user_id = ?"),
         titles: format!("SELECT {row} FROM {table} WHERE user_id = ? AND movie_id IN ?"),
         all_titles: format!("SELECT {row} FROM {table} WHERE user_id = ?"),
+        everything: format!("SELECT user_id, {row} FROM {table} WHERE token(user_id) > ? AND token(user_id) <= ?"),
     }
 }
 
@@ -93,6 +96,9 @@ pub(super) type InsertValues = (i64, i64, f64, f64, i64, Option<i32>);
 
 /// A row as it is read: movie, position, duration, write time.
 pub(super) type ReadRow = (i64, Option<f64>, Option<f64>, Option<i64>);
+
+/// A row of a walk over everything: the user, then as [`ReadRow`].
+pub(super) type WalkedRow = (i64, i64, Option<f64>, Option<f64>, Option<i64>);
 
 /// The bookmark in a row; `None` if no Playhead wrote it: without a position, with one that can't be, or dated later
 /// than `latest`.

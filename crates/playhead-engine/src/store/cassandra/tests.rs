@@ -10,6 +10,7 @@ use super::connection::{Connection, connect};
 use super::{Cassandra, CassandraOptions, Consistency, Rig, Stamps, schema};
 use crate::conformance::{self, Caller, Subject, TestClock};
 use crate::metrics::StoreMetrics;
+use crate::store::scan::Scan;
 use crate::store::{Condition, Group, Health, Refusal, Store, StoreError};
 use futures_util::future::BoxFuture;
 use playhead_core::{Bookmark, Change, Clock, MediaDuration, MovieId, Position, UserId, Write, WriteTime};
@@ -159,6 +160,19 @@ impl Store for Masked {
 
     fn titles(&self, user: UserId) -> BoxFuture<'static, Result<Vec<Bookmark>, StoreError>> {
         self.store.titles(UserId(user.0 ^ self.mask))
+    }
+
+    fn scan(&self) -> Scan {
+        let (mut scan, mask) = (self.store.scan(), self.mask);
+        Scan::on_a_thread(scan.has_barriers(), move |pieces| {
+            while let Some(piece) = scan.blocking_next()? {
+                pieces.put_all(piece.into_iter().map(|mut record| {
+                    record.user.0 ^= mask;
+                    Ok(record)
+                }))?;
+            }
+            Ok(())
+        })
     }
 
     fn condition(&self) -> &Condition {

@@ -11,7 +11,7 @@ use super::clock::{self, Verdict};
 use super::connection::{Connection, chain};
 use super::link::{Link, Links};
 use super::writer::Writer;
-use super::{Job, Shared, durability, reader};
+use super::{Job, Shared, durability, reader, scan};
 use crate::store::{Durability, Health};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -106,6 +106,12 @@ async fn serve(shared: &Arc<Shared>, mut watch: Watch, link: Link, jobs: &mut Un
         tokio::select! {
             Some(job) = jobs.recv() => match job {
                 Job::Commit(group, records, arrived) => writer.take(group, records, arrived),
+                Job::Import(records, told, arrived) => writer.take_import(records, told, arrived),
+                Job::Scan(pieces) => {
+                    // Not waited for at the end: its reader learns that it has broken off.
+                    let (shared, links, pulse) = (Arc::clone(shared), Rc::clone(&links), Rc::clone(&pulse));
+                    spawn_local(async move { scan::run(&shared, &links, &pulse, pieces).await });
+                }
                 Job::Read(user, movies, answer, permit) => {
                     reads.set(reads.get() + 1);
                     let (shared, links) = (Arc::clone(shared), Rc::clone(&links));

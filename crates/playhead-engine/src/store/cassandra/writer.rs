@@ -17,7 +17,7 @@ use super::link::{Link, Links};
 use super::statements::{self, InsertValues};
 use super::watch::{Pulse, words};
 use super::window::Window;
-use super::{Shared, deletion};
+use super::{Shared, deletion, import};
 use crate::store::{Group, Outcome, Refusal, StoreError};
 use playhead_core::{MediaDuration, Record, RecordKind, UserId};
 use scylla::cluster::{ClusterState, Node, NodeRef};
@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_local;
 use uuid::Uuid;
 
@@ -41,7 +41,7 @@ const REPEAT_AFTER: Duration = Duration::from_millis(50);
 /// What is sent as one.
 struct Unit {
     work: Work,
-    /// Which writes of the group it is made of.
+    /// Which of the caller's writes it is made of.
     indexes: Vec<usize>,
     pending: Rc<Pending>,
 }
@@ -50,11 +50,19 @@ enum Work {
     Row(Record),
     /// Of one user, in their order; all or none.
     Batch(Vec<Record>),
+    /// Of one user, with the times they have.
+    Import(Vec<Record>),
 }
 
-/// A group under way.
+/// Who is told the outcome.
+enum Caller {
+    Group(Group),
+    Import { told: oneshot::Sender<Outcome>, records: usize },
+}
+
+/// What a caller has handed over, under way.
 struct Pending {
-    group: Cell<Option<Group>>,
+    caller: Cell<Option<Caller>>,
     failed: RefCell<Vec<(usize, StoreError)>>,
     left: Cell<usize>,
     arrived: Instant,
@@ -103,23 +111,41 @@ impl Writer {
         }
         let is_whole = group.is_whole();
         let left = Cell::new(records.len());
-        let pending = Rc::new(Pending { group: Cell::new(Some(group)), failed: RefCell::default(), left, arrived });
+        let caller = Cell::new(Some(Caller::Group(group)));
+        let pending = Rc::new(Pending { caller, failed: RefCell::default(), left, arrived });
         let mut queue = self.queue.borrow_mut();
         let unit = |work, indexes| Unit { work, indexes, pending: Rc::clone(&pending) };
         if is_whole {
-            let mut by_user: BTreeMap<UserId, (Vec<usize>, Vec<Record>)> = BTreeMap::new();
-            for (index, record) in records.into_iter().enumerate() {
-                let (indexes, records) = by_user.entry(record.user).or_default();
-                indexes.push(index);
-                records.push(record);
-            }
-            queue.extend(by_user.into_values().map(|(indexes, records)| unit(Work::Batch(records), indexes)));
+            queue.extend(by_user(records).map(|(indexes, records)| unit(Work::Batch(records), indexes)));
         } else {
             queue.extend(records.into_iter().enumerate().map(|(index, record)| {
                 let is_put = matches!(record.kind, RecordKind::Put | RecordKind::LatePut);
                 unit(if is_put { Work::Row(record) } else { Work::Batch(vec![record]) }, vec![index])
             }));
         }
+        self.shared.metrics.queued_writes.set(queue.len() as u64);
+    }
+
+    /// Takes records of an import.
+    pub(super) fn take_import(&self, records: Vec<Record>, told: oneshot::Sender<Outcome>, arrived: Instant) {
+        if records.is_empty() {
+            // Who asked may have gone.
+            let _ = told.send(Ok(()));
+            return;
+        }
+        let left = Cell::new(records.len());
+        let caller = Cell::new(Some(Caller::Import { told, records: records.len() }));
+        let pending = Rc::new(Pending { caller, failed: RefCell::default(), left, arrived });
+        let units = by_user(records).map(|(indexes, records)| {
+            let work = match records[..] {
+                // As a beat is sent: to its replica, by a window that learns from it.
+                [only] if is_put(only.kind) => Work::Row(only),
+                _ => Work::Import(records),
+            };
+            Unit { work, indexes, pending: Rc::clone(&pending) }
+        });
+        let mut queue = self.queue.borrow_mut();
+        queue.extend(units);
         self.shared.metrics.queued_writes.set(queue.len() as u64);
     }
 
@@ -223,7 +249,7 @@ impl Writer {
                 }
                 done
             }
-            Work::Batch(records) if records.iter().all(|record| is_put(record.kind)) => {
+            Work::Batch(records) | Work::Import(records) if records.iter().all(|record| is_put(record.kind)) => {
                 let mut batch = self.batch();
                 let values: Vec<_> = records.iter().map(|record| self.values(record)).collect();
                 let insert = self.links.current().prepared.insert.clone();
@@ -234,6 +260,7 @@ impl Writer {
                     .await
             }
             Work::Batch(records) => deletion::carry_out(self, records, deadline).await,
+            Work::Import(records) => import::send(self, records.iter().copied(), deadline).await,
         };
         match &done {
             Ok(()) => self.pulse.beats(),
@@ -301,7 +328,7 @@ impl Work {
     fn user(&self) -> UserId {
         match self {
             Self::Row(record) => record.user,
-            Self::Batch(records) => records.first().map_or(UserId(0), |record| record.user),
+            Self::Batch(records) | Self::Import(records) => records.first().map_or(UserId(0), |record| record.user),
         }
     }
 }
@@ -316,20 +343,40 @@ impl Unit {
         if pending.left.get() > 0 {
             return;
         }
-        let Some(group) = pending.group.take() else { return };
+        let Some(caller) = pending.caller.take() else { return };
         let failed = pending.failed.take();
-        let count = group.writes().len();
+        let count = match &caller {
+            Caller::Group(group) => group.writes().len(),
+            Caller::Import { records, .. } => *records,
+        };
         shared.metrics.records.add((count - failed.len()) as u64);
         shared.metrics.commit_time.record_time(pending.arrived.elapsed());
-        if failed.is_empty() {
-            return group.settle(Ok(()));
+        match caller {
+            Caller::Group(group) if failed.is_empty() => group.settle(Ok(())),
+            Caller::Group(group) => {
+                let mut outcomes = vec![Ok(()); count];
+                for (index, error) in failed {
+                    outcomes[index] = Err(error);
+                }
+                group.settle_each(outcomes);
+            }
+            Caller::Import { told, .. } => {
+                // Who asked may have gone.
+                let _ = told.send(failed.first().map_or(Ok(()), |(_, error)| Err(*error)));
+            }
         }
-        let mut outcomes = vec![Ok(()); count];
-        for (index, error) in failed {
-            outcomes[index] = Err(error);
-        }
-        group.settle_each(outcomes);
     }
+}
+
+/// Records by their users, in their order; of each its place in the whole.
+fn by_user(records: Vec<Record>) -> impl Iterator<Item = (Vec<usize>, Vec<Record>)> {
+    let mut by_user: BTreeMap<UserId, (Vec<usize>, Vec<Record>)> = BTreeMap::new();
+    for (index, record) in records.into_iter().enumerate() {
+        let (indexes, records) = by_user.entry(record.user).or_default();
+        indexes.push(index);
+        records.push(record);
+    }
+    by_user.into_values()
 }
 
 /// One node first, and if it can't, whoever the driver would ask.

@@ -135,7 +135,8 @@ impl ExpiryFilter {
         write_time > self.barriers_after
     }
 
-    fn keeps_title(&self, title: &BaseTitle) -> bool {
+    /// Whether what is known of a title still counts.
+    pub(crate) fn keeps_title(&self, title: &BaseTitle) -> bool {
         match title {
             BaseTitle::Row(row) => self.keeps_row(row),
             BaseTitle::Forgotten(write_time) => self.keeps_barrier(*write_time),
@@ -296,6 +297,15 @@ impl Base {
         let first = user.to_sortable_bytes();
         let last = title_key(user, MovieId(i64::MAX));
         Ok(Scan { user, items: self.view()?.range((Bound::Included(&first), Bound::Included(&last))) })
+    }
+
+    /// Walks all that is stored, as of this moment, expired things too: users ascending, each as [`scan`](Self::scan).
+    ///
+    /// # Errors
+    /// As [`mark`](Self::mark), here or from the iterator.
+    pub(crate) fn everything(&self) -> Result<impl Iterator<Item = Result<(UserId, BaseItem), BaseError>>, BaseError> {
+        let items = self.view()?.range((Bound::Unbounded, Bound::Unbounded));
+        Ok(items.filter_map(|item| item.and_then(|(key, value)| item_at(&key, &value)).transpose()))
     }
 
     /// Carries out edits, one per key and ascending, and puts the mark behind them. Gives back how many there were.
@@ -512,15 +522,21 @@ impl Iterator for Scan {
     type Item = Result<BaseItem, BaseError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let item = self.items.next()?.and_then(|(key, value)| match Key::decode(&key)? {
-            Key::Erasure(user) if user == self.user => Ok(BaseItem::Erased(decode_erasure(user, &value)?)),
-            Key::Title(user, movie) if user == self.user => {
-                Ok(BaseItem::Title(movie, BaseTitle::decode(user, movie, &value)?))
-            }
+        let item = self.items.next()?.and_then(|(key, value)| match item_at(&key, &value)? {
+            Some((user, item)) if user == self.user => Ok(item),
             _ => Err(BaseError::Damaged("the order of keys")),
         });
         Some(item)
     }
+}
+
+/// What lies at a key; `None` for the mark.
+fn item_at(key: &[u8], value: &[u8]) -> Result<Option<(UserId, BaseItem)>, BaseError> {
+    Ok(match Key::decode(key)? {
+        Key::Erasure(user) => Some((user, BaseItem::Erased(decode_erasure(user, value)?))),
+        Key::Title(user, movie) => Some((user, BaseItem::Title(movie, BaseTitle::decode(user, movie, value)?))),
+        Key::Mark => None,
+    })
 }
 
 struct ExpiryFactory(AssertUnwindSafe<Expiry>);

@@ -113,7 +113,6 @@ impl Mailbox {
     }
 
     /// Has the memtable frozen as soon as it can be.
-    #[cfg(test)]
     pub(crate) fn ask_for_freeze(&self) {
         self.waiting().freeze = true;
         self.arrived.notify_one();

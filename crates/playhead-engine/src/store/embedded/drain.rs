@@ -54,16 +54,25 @@ pub(crate) fn drain(
     now: WriteTime,
     surplus: &[Surplus],
 ) -> Result<DrainReport, BaseError> {
+    Ok(DrainReport { rows: base.ingest(edits(frozen, base, now, surplus), mark)? })
+}
+
+/// What a drain of this table would change in the base, ascending.
+pub(crate) fn edits<'a>(
+    frozen: &'a Memtable,
+    base: &'a Base,
+    now: WriteTime,
+    surplus: &'a [Surplus],
+) -> impl Iterator<Item = Result<BaseEdit, BaseError>> + 'a {
     debug_assert!(surplus.is_sorted_by(|a, b| (a.user, a.movie) < (b.user, b.movie)), "one per title, ascending");
-    let edits = Edits {
+    Edits {
         base,
         filter: base.expiry().filter_at(now),
         table: frozen.sorted().peekable(),
         surplus: surplus.iter().peekable(),
         erasure: None,
         late_user: None,
-    };
-    Ok(DrainReport { rows: base.ingest(edits, mark)? })
+    }
 }
 
 /// The edits of a drain, ascending.

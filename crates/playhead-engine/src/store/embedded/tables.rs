@@ -27,6 +27,8 @@ struct Published {
     frozen: Option<Arc<Memtable>>,
     /// The other table while none is frozen; away while it is being cleared.
     spare: Option<Arc<Memtable>>,
+    /// How often a table was frozen.
+    freezes: u64,
 }
 
 impl Tables {
@@ -34,7 +36,7 @@ impl Tables {
     pub(crate) fn new() -> Self {
         let active = Arc::new(Memtable::new());
         let spare = Some(Arc::new(Memtable::new()));
-        Self { published: Mutex::new(Published { active, frozen: None, spare }) }
+        Self { published: Mutex::new(Published { active, frozen: None, spare, freezes: 0 }) }
     }
 
     fn published(&self) -> MutexGuard<'_, Published> {
@@ -59,12 +61,29 @@ impl Tables {
         let spare = published.spare.take()?;
         let frozen = std::mem::replace(&mut published.active, spare);
         published.frozen = Some(Arc::clone(&frozen));
+        published.freezes += 1;
         Some(frozen)
     }
 
     /// Whether a table is frozen.
     pub(crate) fn is_frozen(&self) -> bool {
         self.published().frozen.is_some()
+    }
+
+    /// How often a table was frozen so far.
+    pub(crate) fn freezes(&self) -> u64 {
+        self.published().freezes
+    }
+
+    /// Whether everything that was written before that count of freezes was taken is in the base.
+    pub(crate) fn is_in_base(&self, freezes: u64) -> bool {
+        let published = self.published();
+        match published.freezes - freezes {
+            0 => published.frozen.is_none() && published.active.is_empty(),
+            1 => published.frozen.is_none(),
+            // The table that was active then has come back, else there had been none to freeze after it.
+            _ => true,
+        }
     }
 
     /// Takes back the frozen table, whose rows are now durable and visible in the base: reads no longer see it, it is

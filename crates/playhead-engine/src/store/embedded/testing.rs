@@ -32,9 +32,14 @@ pub(super) fn options(clock: &Arc<TestClock>) -> BaseOptions {
     BaseOptions { block_cache_bytes: 4 << 20, retention: None, barrier_life: Duration::from_secs(86_400), clock }
 }
 
+/// Runs `case` on the base of the simulator.
+pub(super) fn on_the_model(options: &BaseOptions, case: impl Fn(Base)) {
+    case(Base::Model(ModelBase::new(Expiry::new(options))));
+}
+
 /// Runs `case` on either base; the directory is gone afterwards.
 pub(super) fn on_both_bases(options: &BaseOptions, case: impl Fn(Base)) {
-    case(Base::Model(ModelBase::new(Expiry::new(options))));
+    on_the_model(options, &case);
     let directory = TempDir::new().unwrap();
     case(Base::open(&directory.path().join("base"), options).unwrap());
 }
