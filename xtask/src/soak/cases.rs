@@ -164,6 +164,8 @@ fn fill(soak: &mut Soak, own: &Subject, disk: &Path) -> Result<Outcome> {
         }
         file.write_all(&zeros)?;
     }
+    // Open, it would keep its space even once it is removed.
+    drop(file);
     let loaded = load.wait()?;
     let refused = loaded.json["failures"]["503"].as_u64().unwrap_or_default();
     ensure!(refused > 0, "no write was refused on a full disk: {}", loaded.json["failures"]);

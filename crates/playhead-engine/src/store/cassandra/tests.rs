@@ -84,11 +84,14 @@ impl Cql {
         Self { runtime, connection }
     }
 
+    /// At the session's consistency: a single replica may not have the newest write yet.
     fn rows<T>(&self, text: &str) -> Vec<T>
     where
         T: for<'r> scylla::deserialize::row::DeserializeRow<'r, 'r>,
     {
-        self.runtime.block_on(self.connection.rows(text, ())).unwrap()
+        let answer = self.runtime.block_on(self.connection.session.query_unpaged(text, ())).unwrap();
+        let rows = answer.into_rows_result().unwrap();
+        rows.rows::<T>().unwrap().collect::<Result<_, _>>().unwrap()
     }
 
     fn run(&self, text: &str) {
