@@ -207,7 +207,10 @@ impl Connection {
         let mut statement = Statement::new(text);
         statement.set_request_timeout(Some(CHANGE));
         let changed = self.session.query_unpaged(statement, ()).await;
-        changed.map(drop).map_err(|error| format!("the cluster refuses `{text}`: {}", chain(&error)))
+        changed.map_err(|error| format!("the cluster refuses `{text}`: {}", chain(&error)))?;
+        // What was there already may be so new that not every node knows it.
+        let agreed = self.session.await_schema_agreement().await;
+        agreed.map(drop).map_err(|error| format!("the nodes do not agree on `{text}`: {}", chain(&error)))
     }
 
     /// The data centre of the node that answers first.

@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use playhead_core::{Bookmark, Change, Clock, MediaDuration, MovieId, Position, UserId, Write, WriteTime};
 use proxy::{Cut, Proxies};
 use std::io::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -45,6 +45,9 @@ fn options(test: &str, keyspace: &str) -> Option<CassandraOptions> {
         max_item_age: 30 * DAY,
     };
     let copies = u8::try_from(options.nodes.len().min(3)).unwrap();
+    // Two nodes that make one table at the same time may make two of it: one test after the other.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     schema::apply(&options, copies).unwrap();
     Some(options)
 }
