@@ -5,6 +5,7 @@ use crate::process::{Deadline, output, run as run_command};
 use crate::subject::{Launch, Load, Server, eventually};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -63,10 +64,14 @@ pub(super) fn run(bench: &Bench, options: &Options) -> Result<Value> {
     let after = drained();
     let [seconds, drains, rows] = std::array::from_fn(|at| after[at] - before[at]);
     let (own_after_drains, resident) = server.memory();
-    server.stop()?;
+    let began = Instant::now();
+    server.signal(Signal::TERM)?;
+    server.wait(Duration::from_secs(900)).context("the server does not stop")?;
+    let stopped_after = began.elapsed();
     let result = json!({
         "rows": options.rows,
         "fill_seconds": rounded(filled.as_secs_f64()),
+        "stopped_after_s": rounded(stopped_after.as_secs_f64()),
         "ready_after_s": rounded(ready_after.as_secs_f64()),
         "disk_bytes_per_row": rounded(float(disk_bytes) / float(options.rows)),
         "reads": reads,

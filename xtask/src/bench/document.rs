@@ -248,6 +248,7 @@ fn figures(name: &str, result: &Value, files: &mut Vec<(String, String)>) -> Str
             line(format!("| with {} rows at rest | |\n|---|---|", number(&result["rows"])));
             for (what, value) in [
                 ("ready after, s", number(&result["ready_after_s"])),
+                ("stopped after SIGTERM, s", number(&result["stopped_after_s"])),
                 ("read of a title, p50 / p99, ms", pair(&reads["by_title"])),
                 ("list of 20, p50 / p99, ms", pair(&reads["list_of_20"])),
                 ("disk, bytes a row", number(&result["disk_bytes_per_row"])),

@@ -8,7 +8,8 @@
 
 use crate::cassandra::{Cluster, new_user, readiness, start, wait_until_ready};
 use crate::client::{Client, PROGRESS, beat, token};
-use crate::process::{Launch, PATIENCE_FOR_CLUSTER, Server, eventually, skip, wait_for, within};
+use crate::clock::Clock;
+use crate::process::{PATIENCE_FOR_CLUSTER, Server, eventually, wait_for, within};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -199,25 +200,19 @@ fn all_nodes_killed_lose_nothing_and_are_waited_for() {
     assert!(acknowledged > 300, "hardly any load: {acknowledged}");
 }
 
-/// A server whose clock is this far ahead.
-fn with_clock(launch: &Launch, ahead: &str) -> Launch {
-    launch.clone().under(&["faketime", "--exclude-monotonic", "-f", ahead])
-}
-
 #[test]
 fn of_two_servers_the_one_whose_clock_is_wrong_takes_no_writes() {
     let test = "of_two_servers_the_one_whose_clock_is_wrong_takes_no_writes";
     let Some((cluster, _in_use)) = Cluster::shared(test) else { return };
-    if std::process::Command::new("faketime").arg("--version").output().is_err() {
-        return skip(test, "needs faketime");
-    }
-    cluster.make(KEYSPACE);
     let directory = tempfile::tempdir().unwrap();
+    let Some(clock) = Clock::new(test, directory.path()) else { return };
+    cluster.make(KEYSPACE);
     let launch = cluster.launch(directory.path(), KEYSPACE);
     let right = start(&launch);
     let token = token(directory.path(), new_user());
     assert_eq!(right.connect().beat(&token, beat(1, 10)).status, 204);
-    let wrong = with_clock(&launch, "+5s").start();
+    clock.set(5);
+    let wrong = clock.on(&launch).start();
     let says = |server: &Server, word: &str| {
         readiness(server).1["reasons"][0].as_str().is_some_and(|reason| reason.contains(word))
     };
@@ -232,7 +227,9 @@ fn of_two_servers_the_one_whose_clock_is_wrong_takes_no_writes() {
     assert_eq!(read(&wrong), Some(10.0));
     assert_eq!(right.connect().beat(&token, beat(1, 20)).status, 204);
     assert_eq!((read(&right), read(&wrong)), (Some(20.0), Some(20.0)));
-    let nearly = with_clock(&launch, "+1s").start();
+    drop(wrong);
+    clock.set(1);
+    let nearly = clock.on(&launch).start();
     within(PATIENCE_FOR_CLUSTER, "a warning", || says(&nearly, "ahead of the median"));
     assert_eq!(readiness(&nearly).1["status"], "degraded");
     assert_eq!(nearly.connect().beat(&token, beat(1, 30)).status, 204);

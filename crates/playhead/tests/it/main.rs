@@ -43,6 +43,7 @@ mod cassandra_export;
 mod cassandra_faults;
 mod check;
 mod client;
+mod clock;
 mod config;
 mod cors;
 mod crash;

@@ -1,12 +1,12 @@
 //! Ends that are asked for, SIGTERM idle and under load, again and again; a pause, and a clock that jumps.
 
 use crate::client::{Client, PROGRESS, beat, token};
+use crate::clock::Clock;
 use crate::ledger::{Ledger, Load, kept};
-use crate::process::{Launch, Server, eventually, seed, skip, wait_for, within};
+use crate::process::{Launch, Server, eventually, seed, wait_for, within};
 use crate::store::date_ahead;
 use crate::trace::{self, Trace};
 use rustix::process::Signal;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -233,47 +233,12 @@ fn a_clock_that_has_jumped_back_leaves_the_newest_write_the_newest() {
     assert_eq!((time(&mut client, 1, 5.0), time(&mut client, 2, 3.0)), (overwritten, another));
 }
 
-/// A clock for one process that a file sets while it runs.
-struct Clock {
-    file: std::path::PathBuf,
-    wrapper: Vec<String>,
-}
-
-impl Clock {
-    /// `None`, and the test is skipped, where there is no such thing.
-    fn new(test: &str, directory: &std::path::Path) -> Option<Self> {
-        let output = Command::new("faketime").args(["-f", "+0", "printenv", "LD_PRELOAD"]).output();
-        let Ok(output) = output.map_err(|_| skip(test, "needs faketime")) else { return None };
-        let library = String::from_utf8(output.stdout).unwrap();
-        let file = directory.join("clock");
-        let variables = [
-            format!("LD_PRELOAD={}", library.trim()),
-            format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
-            "FAKETIME_NO_CACHE=1".to_owned(),
-            // Only the clock of the wall jumps.
-            "DONT_FAKE_MONOTONIC=1".to_owned(),
-        ];
-        let clock = Self { file, wrapper: ["env".to_owned()].into_iter().chain(variables).collect() };
-        clock.set(0);
-        Some(clock)
-    }
-
-    /// So many seconds ahead of the true time.
-    fn set(&self, seconds: i64) {
-        // In one step: it is read at any time.
-        let new = self.file.with_extension("new");
-        std::fs::write(&new, format!("{seconds:+}s\n")).unwrap();
-        std::fs::rename(new, &self.file).unwrap();
-    }
-}
-
 #[test]
 fn a_clock_that_jumps_forth_and_back_refuses_no_write_and_keeps_their_order() {
     let Fixture { launch, directory } = fixture();
     let test = "a_clock_that_jumps_forth_and_back_refuses_no_write_and_keeps_their_order";
     let Some(clock) = Clock::new(test, directory.path()) else { return };
-    let wrapper: Vec<_> = clock.wrapper.iter().map(String::as_str).collect();
-    let launch = launch.under(&wrapper);
+    let launch = clock.on(&launch);
     let (hour, day) = (3_600, 86_400);
     let mut server = launch.start();
     let bearer = token(&launch.directory, 7);
