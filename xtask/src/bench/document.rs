@@ -226,13 +226,13 @@ fn figures(name: &str, result: &Value, files: &mut Vec<(String, String)>) -> Str
         }
         "cassandra" => {
             line(
-                "| writes under way | | rows/s | its CPU, µs a row | JVM, µs a row | p50, ms | p99, ms |\n|---|---|---|---|---|---|---|"
+                "| `concurrent_writes` | writes under way | | rows/s | its CPU, µs a row | JVM, µs a row | p50, ms | p99, ms |\n|---|---|---|---|---|---|---|---|"
                     .to_owned(),
             );
             for row in result["by_depth"].as_array().into_iter().flatten() {
                 let fields = ["per_s", "client_us", "jvm_us", "p50_ms", "p99_ms"].map(|field| spread(&row[field]));
-                let (depth, peer) = (number(&row["depth"]), text(&row["peer"]));
-                line(format!("| {depth} | {peer} | {} |", fields.join(" | ")));
+                let [setting, depth] = ["concurrent_writes", "depth"].map(|field| number(&row[field]));
+                line(format!("| {setting} | {depth} | {} | {} |", text(&row["peer"]), fields.join(" | ")));
             }
             line(format!(
                 "\nMedian, least and most of {} rounds of {} s each, in turn. Reads through the service, one at a time: a \
@@ -252,6 +252,7 @@ fn figures(name: &str, result: &Value, files: &mut Vec<(String, String)>) -> Str
                 ("read of a title, p50 / p99, ms", pair(&reads["by_title"])),
                 ("list of 20, p50 / p99, ms", pair(&reads["list_of_20"])),
                 ("disk, bytes a row", number(&result["disk_bytes_per_row"])),
+                ("resident memory before the first freeze, MB", megabytes(&result["resident_bytes_before_freeze"])),
                 ("own memory at the start / after the reads / after the drains, MB", memory(result)),
                 ("heartbeats/s meanwhile", number(&result["heartbeats_per_s"])),
                 ("one drain, s", number(&result["seconds_per_drain"])),
@@ -272,8 +273,11 @@ fn pair(value: &Value) -> String {
 
 fn memory(result: &Value) -> String {
     let names = ["own_bytes_at_start", "own_bytes_after_reads", "own_bytes_after_drains"];
-    let all = names.map(|name| format!("{:.0}", result[name].as_f64().unwrap_or_default() / 1e6));
-    all.join(" / ")
+    names.map(|name| megabytes(&result[name])).join(" / ")
+}
+
+fn megabytes(bytes: &Value) -> String {
+    format!("{:.0}", bytes.as_f64().unwrap_or_default() / 1e6)
 }
 
 /// Server CPU of each peer as bars, with the spread.

@@ -14,15 +14,16 @@
 //! skew of their clocks, which is watched ([`clock`]). A group that is carried out whole is one mutation of its user's
 //! partition, and so all or none; of a group over several users each user's part is.
 //!
-//! **The limits.** Every write has [`DEADLINE`], waiting included, and one repeat within it, with the same write time. Rows under way are bounded per node ([`window`]); the others wait, bounded by the lanes. [`READS_MAX`] reads.
+//! **The limits.** Every write has [`DEADLINE`], waiting included, and one repeat within it, with the same write time.
+//! Rows under way are bounded per node ([`window`]); the others wait, bounded by the lanes. [`READS_MAX`] reads.
 //!
 //! **Failures.** A cluster that can't be reached, refuses the user or lacks the table makes the store not ready, with
 //! the reason in words, and it goes on trying: a server in front of it does not end, and writes and reads are refused
 //! meanwhile. Once it has been used, an outage makes it degraded. Nothing here ends the process.
 //!
-//! In reading order: [`connection`] (the session), [`link`], [`schema`], [`statements`] (all CQL), [`stamps`], [`writer`] (rows
-//! and batches), [`window`], [`deletion`] (forget and erase), [`import`], [`reader`], [`scan`], [`clock`], [`durability`],
-//! [`watch`].
+//! In reading order: [`connection`] (the session), [`link`], [`schema`], [`statements`] (all CQL), [`stamps`], [`unit`],
+//! [`writer`] (rows and batches), [`window`], [`deletion`] (forget and erase), [`import`], [`reader`], [`scan`],
+//! [`clock`], [`durability`], [`watch`].
 
 mod clock;
 mod connection;
@@ -37,6 +38,7 @@ mod stamps;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod unit;
 mod watch;
 pub(crate) mod window;
 mod writer;

@@ -84,7 +84,9 @@ pub(crate) fn run(flags: Serve) -> Result<(), Failure> {
                 outcome?;
                 closed?;
                 tracing::info!("stopped");
-                Ok(())
+                // Not by returning: the base would wait for a compaction under way, many seconds if there are 100 M
+                // rows. It is cut short as by a kill, and the next start begins it anew.
+                std::process::exit(0)
             }
             reason = engine.condition().failed() => {
                 tracing::error!(%reason, "the store has failed; this process ends, and the next start recovers");

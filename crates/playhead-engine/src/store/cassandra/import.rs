@@ -6,7 +6,7 @@
 //! own forget ([`super::deletion`]), which must also take along rows of a clock that is ahead.
 
 use super::statements;
-use super::writer::Writer;
+use super::writer::{self, Writer};
 use crate::store::{Outcome, StoreError};
 use playhead_core::{Record, RecordKind};
 use scylla::statement::prepared::PreparedStatement;
@@ -34,14 +34,14 @@ pub(super) async fn send(
     records: impl Iterator<Item = Record>,
     deadline: Instant,
 ) -> Result<(), StoreError> {
-    let mut batch = writer.batch();
+    let mut batch = writer::batch();
     let mut values = Vec::new();
     for record in records {
         let (statement, bound) = bound(writer, &record);
         batch.append_statement(statement);
         values.push(bound);
     }
-    writer.send(deadline, async |link, _| link.connection.session.batch(&batch, &values).await.map(drop)).await
+    writer.send(deadline, async |link| link.connection.session.batch(&batch, &values).await.map(drop)).await
 }
 
 /// A record as a statement and what it binds.

@@ -383,31 +383,52 @@ fn whatever_is_cut_on_the_way_the_newest_write_stays() {
     let through = CassandraOptions { nodes: proxies.addresses(), ..options };
     let clock = Arc::new(Running::ahead_of(&cql, 0));
     let caller = Caller::of(ready(Cassandra::open_with(through, clock, Arc::default(), rig).unwrap()));
-    let user = new_user();
-    let (mut acknowledged, mut unknown) = (0.0, 0);
+    // Many rows at once share requests, and so what is cut.
+    let users: Vec<UserId> = (0..25).map(|_| new_user()).collect();
+    let puts = |position| users.iter().map(|user| put(*user, position)).collect::<Vec<_>>();
+    let (mut acknowledged, mut unknown) = (0, 0);
     for round in 1..=40_u32 {
         // Before the request reaches a node, or before its answer comes back; and now and then not at all.
         proxies.cut([Cut::Requests, Cut::Answers, Cut::Nothing][round as usize % 3]);
-        let position = f64::from(round);
-        match caller.each(&[put(user, position)])[..] {
-            [Ok(())] => acknowledged = position,
-            [Err(StoreError::Unknown | StoreError::Refused(_))] => unknown += 1,
-            ref other => panic!("{other:?}"),
+        for outcome in caller.each(&puts(f64::from(round))) {
+            match outcome {
+                Ok(()) => acknowledged += 1,
+                Err(StoreError::Unknown | StoreError::Refused(_)) => unknown += 1,
+                Err(other) => panic!("{other:?}"),
+            }
         }
         proxies.cut(Cut::Nothing);
     }
     // Now that the way is free, a last beat, and every repeat of an older one has come or never will.
     let deadline = Instant::now() + PATIENCE;
-    while caller.each(&[put(user, 1_000.0)]) != [Ok(())] {
+    while caller.each(&puts(1_000.0)).iter().any(Result::is_err) {
         assert!(Instant::now() < deadline, "the store did not recover");
     }
-    println!("{acknowledged} was acknowledged last, {unknown} outcomes were unknown, {} cuts", proxies.cuts());
+    println!("{acknowledged} were acknowledged, {unknown} outcomes were unknown, {} cuts", proxies.cuts());
     assert!(proxies.cuts() > 0, "nothing was cut");
     let direct = Caller::of(ready(open(
         &CassandraOptions { nodes: proxies.behind(), ..cql_options(&cql) },
         Running::ahead_of(&cql, 0),
     )));
-    assert_eq!(seconds(&direct, user), Some(1_000.0));
+    for user in &users {
+        assert_eq!(seconds(&direct, *user), Some(1_000.0));
+    }
+}
+
+#[test]
+fn rows_of_one_moment_share_requests_and_no_node_warns_of_them() {
+    let Some(options) = options("rows_of_one_moment_share_requests", "playhead_rows") else { return };
+    let cql = Cql::of(&options);
+    let caller = Caller::of(ready(open(&options, Running::ahead_of(&cql, 0))));
+    let puts: Vec<Write> = (0..200).map(|_| put(new_user(), 5.0)).collect();
+    assert!(caller.each(&puts).iter().all(Result::is_ok));
+    let most = "SELECT max FROM system_views.batch_metrics WHERE name = 'PartitionsPerUnloggedBatch'";
+    let asked = cql.connection.nodes();
+    let seen = asked.iter().filter_map(|node| {
+        cql.runtime.block_on(cql.connection.ask::<(i64,)>(node, most)).ok().map(|(partitions,)| partitions)
+    });
+    let most = seen.max().expect("no node says");
+    assert!((2..=10).contains(&most), "{most} partitions in one batch");
 }
 
 fn cql_options(_: &Cql) -> CassandraOptions {

@@ -11,7 +11,7 @@ use super::clock::{self, Verdict};
 use super::connection::{Connection, chain};
 use super::link::{Link, Links};
 use super::writer::Writer;
-use super::{Job, Shared, durability, reader, scan};
+use super::{Job, Shared, durability, reader, scan, unit};
 use crate::store::{Durability, Health};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -104,33 +104,52 @@ async fn serve(shared: &Arc<Shared>, mut watch: Watch, link: Link, jobs: &mut Un
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !shared.closed.load(Ordering::Relaxed) || !writer.is_idle() || reads.get() > 0 {
         tokio::select! {
-            Some(job) = jobs.recv() => match job {
-                Job::Commit(group, records, arrived) => writer.take(group, records, arrived),
-                Job::Import(records, told, arrived) => writer.take_import(records, told, arrived),
-                Job::Scan(pieces) => {
-                    // Not waited for at the end: its reader learns that it has broken off.
-                    let (shared, links, pulse) = (Arc::clone(shared), Rc::clone(&links), Rc::clone(&pulse));
-                    spawn_local(async move { scan::run(&shared, &links, &pulse, pieces).await });
+            Some(job) = jobs.recv() => {
+                // All that is there, so that rows travel together.
+                let mut job = Some(job);
+                while let Some(next) = job {
+                    begin(next, shared, &links, &pulse, &writer, &reads);
+                    job = jobs.try_recv().ok();
                 }
-                Job::Read(user, movies, answer, permit) => {
-                    reads.set(reads.get() + 1);
-                    let (shared, links) = (Arc::clone(shared), Rc::clone(&links));
-                    let (pulse, reads) = (Rc::clone(&pulse), Rc::clone(&reads));
-                    spawn_local(async move {
-                        let outcome = reader::bookmarks(&shared, &links, &pulse, user, movies).await;
-                        // Who asked may have gone.
-                        let _ = answer.send(outcome);
-                        drop(permit);
-                        reads.set(reads.get() - 1);
-                    });
-                }
-            },
+            }
             () = writer.freed() => {}
             _ = tick.tick() => writer.refuse_overdue(),
         }
         writer.dispatch();
     }
     watching.abort();
+}
+
+/// Begins a job on the store's thread.
+fn begin(
+    job: Job,
+    shared: &Arc<Shared>,
+    links: &Rc<Links>,
+    pulse: &Rc<Pulse>,
+    writer: &Writer,
+    reads: &Rc<Cell<usize>>,
+) {
+    match job {
+        Job::Commit(group, records, arrived) => writer.take(unit::of_group(group, records, arrived)),
+        Job::Import(records, told, arrived) => writer.take(unit::of_import(records, told, arrived)),
+        Job::Scan(pieces) => {
+            // Not waited for at the end: its reader learns that it has broken off.
+            let (shared, links, pulse) = (Arc::clone(shared), Rc::clone(links), Rc::clone(pulse));
+            spawn_local(async move { scan::run(&shared, &links, &pulse, pieces).await });
+        }
+        Job::Read(user, movies, answer, permit) => {
+            reads.set(reads.get() + 1);
+            let (shared, links) = (Arc::clone(shared), Rc::clone(links));
+            let (pulse, reads) = (Rc::clone(pulse), Rc::clone(reads));
+            spawn_local(async move {
+                let outcome = reader::bookmarks(&shared, &links, &pulse, user, movies).await;
+                // Who asked may have gone.
+                let _ = answer.send(outcome);
+                drop(permit);
+                reads.set(reads.get() - 1);
+            });
+        }
+    }
 }
 
 /// What is known of the cluster beyond its answers.

@@ -1,8 +1,13 @@
-//! Writes: from a group with its write times to statements on their way, and back to outcomes.
+//! Writes: from units to statements on their way, and back to outcomes.
 //!
-//! A lane's group becomes a statement per row, each to a replica of its user, all at once and in any order: the write
-//! times say what wins. A group that is carried out whole becomes one CQL batch per user, which Cassandra applies as one
-//! mutation. Groups do not wait for each other.
+//! Each unit goes to a replica of its user, all at once and in any order: the write times say what wins. Several rows of
+//! one user are a CQL batch that Cassandra applies as one mutation. Groups do not wait for each other.
+//!
+//! **Rows travel together** to a node that has more requests than it works on at once: those that go there at one moment,
+//! [`ROWS_TOGETHER`] at most, share a request, an unlogged CQL batch. It spares both sides most of what a request costs,
+//! and nothing waits for it to fill. A node carries out its rows one after the other, each with its own sync, so a node
+//! with fewer than [`REQUESTS_MIN`] requests gets each row by itself. Rows that share a request also fail together, as
+//! when another replica of one of them is gone: they are repeated one by one.
 //!
 //! **Which node.** Of the replicas that can be reached the one with the most room in its [`Window`]: a node that hangs
 //! keeps its window full and is passed over by itself. If none has room the row waits here, in the order of arrival.
@@ -15,11 +20,13 @@
 
 use super::link::{Link, Links};
 use super::statements::{self, InsertValues};
+use super::unit::{Unit, Work};
 use super::watch::{Pulse, words};
 use super::window::Window;
 use super::{Shared, deletion, import};
-use crate::store::{Group, Outcome, Refusal, StoreError};
-use playhead_core::{MediaDuration, Record, RecordKind, UserId};
+use crate::store::{Outcome, Refusal, StoreError};
+use futures_util::future::join_all;
+use playhead_core::{MediaDuration, Record, UserId};
 use scylla::cluster::{ClusterState, Node, NodeRef};
 use scylla::errors::ExecutionError;
 use scylla::policies::load_balancing::{FallbackPlan, LoadBalancingPolicy, RoutingInfo};
@@ -27,54 +34,45 @@ use scylla::routing::Shard;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use uuid::Uuid;
 
 /// Before a statement that failed is sent once more: the driver may find out meanwhile that a node is gone.
 const REPEAT_AFTER: Duration = Duration::from_millis(50);
 
-/// What is sent as one.
-struct Unit {
-    work: Work,
-    /// Which of the caller's writes it is made of.
-    indexes: Vec<usize>,
-    pending: Rc<Pending>,
-}
+/// Rows of one request. Cassandra warns of each batch over more than 10 partitions
+/// (`unlogged_batch_across_partitions_warn_threshold`).
+const ROWS_TOGETHER: usize = 10;
 
-enum Work {
-    Row(Record),
-    /// Of one user, in their order; all or none.
-    Batch(Vec<Record>),
-    /// Of one user, with the times they have.
-    Import(Vec<Record>),
-}
-
-/// Who is told the outcome.
-enum Caller {
-    Group(Group),
-    Import { told: oneshot::Sender<Outcome>, records: usize },
-}
-
-/// What a caller has handed over, under way.
-struct Pending {
-    caller: Cell<Option<Caller>>,
-    failed: RefCell<Vec<(usize, StoreError)>>,
-    left: Cell<usize>,
-    arrived: Instant,
-}
+/// Requests under way at a node below which rows do not share one: about as many as it takes to keep a node busy.
+const REQUESTS_MIN: usize = 16;
 
 /// A node, as far as writing goes.
 struct NodeState {
     node: Arc<Node>,
     window: RefCell<Window>,
     under_way: Cell<usize>,
+    requests: Cell<usize>,
     /// The insert that goes to this node first.
     insert: PreparedStatement,
+    /// The same as batches of one more row each, from one row on, [`ROWS_TOGETHER`] at most.
+    inserts: Vec<Batch>,
+}
+
+/// How one request ended.
+enum Sent {
+    Kept,
+    Failed {
+        /// Whether some node may have got it.
+        may_be_kept: bool,
+    },
+    /// At the deadline nobody knew.
+    Late,
 }
 
 /// Carries out groups. Stays on the store's thread.
@@ -104,46 +102,8 @@ impl Writer {
         self.freed.notified()
     }
 
-    /// Takes a group.
-    pub(super) fn take(&self, group: Group, records: Vec<Record>, arrived: Instant) {
-        if records.is_empty() {
-            return group.settle(Ok(()));
-        }
-        let is_whole = group.is_whole();
-        let left = Cell::new(records.len());
-        let caller = Cell::new(Some(Caller::Group(group)));
-        let pending = Rc::new(Pending { caller, failed: RefCell::default(), left, arrived });
-        let mut queue = self.queue.borrow_mut();
-        let unit = |work, indexes| Unit { work, indexes, pending: Rc::clone(&pending) };
-        if is_whole {
-            queue.extend(by_user(records).map(|(indexes, records)| unit(Work::Batch(records), indexes)));
-        } else {
-            queue.extend(records.into_iter().enumerate().map(|(index, record)| {
-                let is_put = matches!(record.kind, RecordKind::Put | RecordKind::LatePut);
-                unit(if is_put { Work::Row(record) } else { Work::Batch(vec![record]) }, vec![index])
-            }));
-        }
-        self.shared.metrics.queued_writes.set(queue.len() as u64);
-    }
-
-    /// Takes records of an import.
-    pub(super) fn take_import(&self, records: Vec<Record>, told: oneshot::Sender<Outcome>, arrived: Instant) {
-        if records.is_empty() {
-            // Who asked may have gone.
-            let _ = told.send(Ok(()));
-            return;
-        }
-        let left = Cell::new(records.len());
-        let caller = Cell::new(Some(Caller::Import { told, records: records.len() }));
-        let pending = Rc::new(Pending { caller, failed: RefCell::default(), left, arrived });
-        let units = by_user(records).map(|(indexes, records)| {
-            let work = match records[..] {
-                // As a beat is sent: to its replica, by a window that learns from it.
-                [only] if is_put(only.kind) => Work::Row(only),
-                _ => Work::Import(records),
-            };
-            Unit { work, indexes, pending: Rc::clone(&pending) }
-        });
+    /// Takes units into the queue.
+    pub(super) fn take(&self, units: impl IntoIterator<Item = Unit>) {
         let mut queue = self.queue.borrow_mut();
         queue.extend(units);
         self.shared.metrics.queued_writes.set(queue.len() as u64);
@@ -153,7 +113,7 @@ impl Writer {
     pub(super) fn refuse_overdue(&self) {
         loop {
             let unit =
-                self.queue.borrow_mut().pop_front_if(|unit| unit.pending.arrived.elapsed() >= self.shared.rig.deadline);
+                self.queue.borrow_mut().pop_front_if(|unit| unit.arrived().elapsed() >= self.shared.rig.deadline);
             let Some(unit) = unit else { return };
             self.shared.metrics.refused_busy.add(1);
             unit.settle(&self.shared, Err(StoreError::Refused(Refusal::Busy)));
@@ -168,22 +128,54 @@ impl Writer {
         }
         let link = self.links.current();
         let cluster = link.connection.cluster();
+        // Of each node the rows that leave together. There are a few nodes at a time.
+        let mut together: Vec<(Rc<NodeState>, Vec<Unit>)> = Vec::new();
         while let Some(unit) = queue.front() {
-            let Some(node) = self.node_with_room(&link, &cluster, unit.work.user()) else { break };
+            let Some(node) = self.node_with_room(&link, &cluster, unit.user()) else { break };
             let unit = queue.pop_front().expect("there is a front");
-            let is_full = !queue.is_empty();
             node.under_way.set(node.under_way.get() + 1);
             self.under_way.set(self.under_way.get() + 1);
-            let writer = Rc::clone(self);
-            spawn_local(async move {
-                let outcome = writer.carry_out(&unit, &node, is_full).await;
-                node.under_way.set(node.under_way.get() - 1);
-                writer.under_way.set(writer.under_way.get() - 1);
-                unit.settle(&writer.shared, outcome);
-                writer.freed.notify_one();
+            if !matches!(unit.work, Work::Row(_)) || node.requests.get() < REQUESTS_MIN {
+                self.start(vec![unit], node, !queue.is_empty());
+                continue;
+            }
+            let place = together.iter().position(|(other, _)| Rc::ptr_eq(other, &node)).unwrap_or_else(|| {
+                together.push((node, Vec::new()));
+                together.len() - 1
             });
+            together[place].1.push(unit);
+            if together[place].1.len() == ROWS_TOGETHER {
+                let (node, units) = together.swap_remove(place);
+                self.start(units, node, !queue.is_empty());
+            }
+        }
+        for (node, units) in together {
+            self.start(units, node, !queue.is_empty());
         }
         self.shared.metrics.queued_writes.set(queue.len() as u64);
+    }
+
+    /// Carries out units at a node: one, or some rows. `is_full` if others wait for their place.
+    fn start(self: &Rc<Self>, units: Vec<Unit>, node: Rc<NodeState>, is_full: bool) {
+        let writer = Rc::clone(self);
+        node.requests.set(node.requests.get() + 1);
+        spawn_local(async move {
+            let outcomes = writer.carry_out(&units, &node, is_full).await;
+            node.requests.set(node.requests.get() - 1);
+            node.under_way.set(node.under_way.get() - units.len());
+            writer.under_way.set(writer.under_way.get() - units.len());
+            for (unit, outcome) in units.into_iter().zip(outcomes) {
+                match outcome {
+                    Ok(()) => writer.pulse.beats(),
+                    Err(StoreError::Unknown) => {
+                        writer.shared.metrics.unknown_outcomes.add(unit.writes() as u64);
+                    }
+                    Err(_) => {}
+                }
+                unit.settle(&writer.shared, outcome);
+            }
+            writer.freed.notify_one();
+        });
     }
 
     /// The replica of a user with the most room; `None` if none has any.
@@ -219,62 +211,78 @@ impl Writer {
         }
         let mut insert = link.prepared.insert.clone();
         let otherwise = Arc::clone(&link.connection.policy);
-        insert.set_load_balancing_policy(Some(Arc::new(First { node: Arc::clone(&node), otherwise })));
+        let first: Arc<dyn LoadBalancingPolicy> = Arc::new(First { node: Arc::clone(&node), otherwise });
+        insert.set_load_balancing_policy(Some(Arc::clone(&first)));
+        let inserts = (1..=ROWS_TOGETHER).map(|rows| {
+            let mut batch = inserts(link, rows);
+            batch.set_load_balancing_policy(Some(Arc::clone(&first)));
+            batch
+        });
+        let inserts = inserts.collect();
         let state = Rc::new(NodeState {
             window: RefCell::new(Window::new()),
             under_way: Cell::new(0),
+            requests: Cell::new(0),
             insert,
+            inserts,
             node: Arc::clone(&node),
         });
         nodes.insert(node.host_id, Rc::clone(&state));
         state
     }
 
-    async fn carry_out(&self, unit: &Unit, node: &NodeState, is_full: bool) -> Outcome {
-        let deadline = unit.pending.arrived + self.shared.rig.deadline;
-        let began = Instant::now();
-        let done = match &unit.work {
-            Work::Row(record) => {
-                let values = self.values(record);
-                let done = self
-                    .send(deadline, async |link, is_repeat| {
-                        let insert = if is_repeat { &link.prepared.insert } else { &node.insert };
-                        link.connection.session.execute_unpaged(insert, &values).await.map(drop)
-                    })
-                    .await;
-                let (now, mut window) = (Instant::now(), node.window.borrow_mut());
-                match &done {
-                    Ok(()) => window.kept(now - began, is_full),
-                    Err(_) => window.failed(now),
-                }
-                done
-            }
-            Work::Batch(records) | Work::Import(records) if records.iter().all(|record| is_put(record.kind)) => {
-                let mut batch = self.batch();
+    /// Carries out one unit, or some rows; gives an outcome for each.
+    async fn carry_out(&self, units: &[Unit], node: &NodeState, is_full: bool) -> Vec<Outcome> {
+        // Of rows that leave together the first has waited longest.
+        let Some(first) = units.first() else { return Vec::new() };
+        let deadline = first.arrived() + self.shared.rig.deadline;
+        let done = match &first.work {
+            Work::Row(_) => return self.carry_out_rows(units, node, is_full, deadline).await,
+            Work::Rows(records) => {
+                let batch = inserts(&self.links.current(), records.len());
                 let values: Vec<_> = records.iter().map(|record| self.values(record)).collect();
-                let insert = self.links.current().prepared.insert.clone();
-                for _ in records {
-                    batch.append_statement(insert.clone());
-                }
-                self.send(deadline, async |link, _| link.connection.session.batch(&batch, &values).await.map(drop))
-                    .await
+                self.send(deadline, async |link| link.connection.session.batch(&batch, &values).await.map(drop)).await
             }
-            Work::Batch(records) => deletion::carry_out(self, records, deadline).await,
+            Work::Changes(records) => deletion::carry_out(self, records, deadline).await,
             Work::Import(records) => import::send(self, records.iter().copied(), deadline).await,
         };
-        match &done {
-            Ok(()) => self.pulse.beats(),
-            Err(StoreError::Unknown) => self.shared.metrics.unknown_outcomes.add(unit.indexes.len() as u64),
-            Err(_) => {}
-        }
-        done
+        vec![done]
     }
 
-    /// A batch of one user's partition, that may be repeated.
-    pub(super) fn batch(&self) -> Batch {
-        let mut batch = Batch::new(BatchType::Unlogged);
-        batch.set_is_idempotent(true);
-        batch
+    /// All in one request, and if it fails, each once more by itself.
+    async fn carry_out_rows(&self, units: &[Unit], node: &NodeState, is_full: bool, deadline: Instant) -> Vec<Outcome> {
+        let rows = units.iter().filter_map(|unit| if let Work::Row(record) = &unit.work { Some(record) } else { None });
+        let values: Vec<_> = rows.map(|record| self.values(record)).collect();
+        let began = Instant::now();
+        let sent = {
+            let link = self.links.current();
+            let session = &link.connection.session;
+            match &values[..] {
+                [only] => self.attempt(deadline, session.execute_unpaged(&node.insert, only)).await,
+                _ => self.attempt(deadline, session.batch(&node.inserts[values.len() - 1], &values)).await,
+            }
+        };
+        let was_sent = match sent {
+            Sent::Kept => {
+                let (latency, mut window) = (began.elapsed(), node.window.borrow_mut());
+                values.iter().for_each(|_| window.kept(latency, is_full));
+                return vec![Ok(()); values.len()];
+            }
+            Sent::Late => {
+                node.window.borrow_mut().failed(Instant::now());
+                return vec![Err(StoreError::Unknown); values.len()];
+            }
+            Sent::Failed { may_be_kept } => may_be_kept,
+        };
+        node.window.borrow_mut().failed(Instant::now());
+        self.wait_before_repeat(deadline, values.len()).await;
+        let link = self.links.current();
+        let (session, insert) = (&link.connection.session, &link.prepared.insert);
+        let again = values.iter().map(async |values| {
+            let sent = self.attempt(deadline, session.execute_unpaged(insert, values)).await;
+            outcome(&sent, was_sent)
+        });
+        join_all(again).await
     }
 
     /// What an insert of this record binds.
@@ -294,89 +302,56 @@ impl Writer {
     pub(super) async fn send(
         &self,
         deadline: Instant,
-        attempt: impl AsyncFn(Rc<Link>, bool) -> Result<(), ExecutionError>,
+        request: impl AsyncFn(Rc<Link>) -> Result<(), ExecutionError>,
     ) -> Result<(), StoreError> {
-        let deadline = tokio::time::Instant::from_std(deadline);
-        let mut was_sent = false;
-        for is_repeat in [false, true] {
-            match tokio::time::timeout_at(deadline, attempt(self.links.current(), is_repeat)).await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => {
-                    was_sent |= !matches!(error, ExecutionError::EmptyPlan | ExecutionError::ConnectionPoolError(_));
-                    self.pulse.fails(words(&error));
-                }
-                Err(_) => {
-                    self.pulse.fails("no answer in time".to_owned());
-                    return Err(StoreError::Unknown);
-                }
-            }
-            if !is_repeat {
-                self.shared.metrics.repeats.add(1);
-                let again = tokio::time::Instant::now() + REPEAT_AFTER;
-                tokio::time::sleep_until(again.min(deadline)).await;
-            }
-        }
-        Err(if was_sent { StoreError::Unknown } else { StoreError::Refused(Refusal::Unavailable) })
+        let sent = self.attempt(deadline, request(self.links.current())).await;
+        let Sent::Failed { may_be_kept } = sent else { return outcome(&sent, true) };
+        self.wait_before_repeat(deadline, 1).await;
+        outcome(&self.attempt(deadline, request(self.links.current())).await, may_be_kept)
     }
-}
 
-fn is_put(kind: RecordKind) -> bool {
-    matches!(kind, RecordKind::Put | RecordKind::LatePut)
-}
-
-impl Work {
-    fn user(&self) -> UserId {
-        match self {
-            Self::Row(record) => record.user,
-            Self::Batch(records) | Self::Import(records) => records.first().map_or(UserId(0), |record| record.user),
-        }
-    }
-}
-
-impl Unit {
-    fn settle(self, shared: &Shared, outcome: Outcome) {
-        let Self { indexes, pending, .. } = self;
-        if let Err(error) = outcome {
-            pending.failed.borrow_mut().extend(indexes.iter().map(|index| (*index, error)));
-        }
-        pending.left.set(pending.left.get() - indexes.len());
-        if pending.left.get() > 0 {
-            return;
-        }
-        let Some(caller) = pending.caller.take() else { return };
-        let failed = pending.failed.take();
-        let count = match &caller {
-            Caller::Group(group) => group.writes().len(),
-            Caller::Import { records, .. } => *records,
-        };
-        shared.metrics.records.add((count - failed.len()) as u64);
-        shared.metrics.commit_time.record_time(pending.arrived.elapsed());
-        match caller {
-            Caller::Group(group) if failed.is_empty() => group.settle(Ok(())),
-            Caller::Group(group) => {
-                let mut outcomes = vec![Ok(()); count];
-                for (index, error) in failed {
-                    outcomes[index] = Err(error);
-                }
-                group.settle_each(outcomes);
+    async fn attempt<T>(&self, deadline: Instant, request: impl Future<Output = Result<T, ExecutionError>>) -> Sent {
+        match tokio::time::timeout_at(deadline.into(), request).await {
+            Ok(Ok(_)) => Sent::Kept,
+            Ok(Err(error)) => {
+                self.pulse.fails(words(&error));
+                let was_not = matches!(error, ExecutionError::EmptyPlan | ExecutionError::ConnectionPoolError(_));
+                Sent::Failed { may_be_kept: !was_not }
             }
-            Caller::Import { told, .. } => {
-                // Who asked may have gone.
-                let _ = told.send(failed.first().map_or(Ok(()), |(_, error)| Err(*error)));
+            Err(_) => {
+                self.pulse.fails("no answer in time".to_owned());
+                Sent::Late
             }
         }
     }
+
+    async fn wait_before_repeat(&self, deadline: Instant, requests: usize) {
+        self.shared.metrics.repeats.add(requests as u64);
+        tokio::time::sleep_until((Instant::now() + REPEAT_AFTER).min(deadline).into()).await;
+    }
 }
 
-/// Records by their users, in their order; of each its place in the whole.
-fn by_user(records: Vec<Record>) -> impl Iterator<Item = (Vec<usize>, Vec<Record>)> {
-    let mut by_user: BTreeMap<UserId, (Vec<usize>, Vec<Record>)> = BTreeMap::new();
-    for (index, record) in records.into_iter().enumerate() {
-        let (indexes, records) = by_user.entry(record.user).or_default();
-        indexes.push(index);
-        records.push(record);
+/// What the last attempt makes of a write; `was_sent` if some node may have got it before.
+fn outcome(last: &Sent, was_sent: bool) -> Outcome {
+    match last {
+        Sent::Kept => Ok(()),
+        Sent::Failed { may_be_kept: false } if !was_sent => Err(StoreError::Refused(Refusal::Unavailable)),
+        Sent::Failed { .. } | Sent::Late => Err(StoreError::Unknown),
     }
-    by_user.into_values()
+}
+
+/// A CQL batch, unlogged, that may be repeated.
+pub(super) fn batch() -> Batch {
+    let mut batch = Batch::new(BatchType::Unlogged);
+    batch.set_is_idempotent(true);
+    batch
+}
+
+/// Inserts of so many rows.
+fn inserts(link: &Link, rows: usize) -> Batch {
+    let mut batch = batch();
+    (0..rows).for_each(|_| batch.append_statement(link.prepared.insert.clone()));
+    batch
 }
 
 /// One node first, and if it can't, whoever the driver would ask.

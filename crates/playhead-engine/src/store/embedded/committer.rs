@@ -124,6 +124,11 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
+    /// Whether the store comes to rest.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.waiting().closed
+    }
+
     /// Writes that wait.
     pub(crate) fn writes(&self) -> usize {
         self.waiting().writes

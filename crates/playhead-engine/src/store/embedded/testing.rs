@@ -44,6 +44,15 @@ pub(super) fn on_both_bases(options: &BaseOptions, case: impl Fn(Base)) {
     case(Base::open(&directory.path().join("base"), options).unwrap());
 }
 
+/// Runs `case` on the base of the simulator, and now and then on either: the disk takes its time and knows no other
+/// rules.
+pub(super) fn mostly_on_the_model(options: &BaseOptions, case: impl Fn(Base)) {
+    match fastrand::u32(..30) {
+        0 => on_both_bases(options, case),
+        _ => on_the_model(options, case),
+    }
+}
+
 pub(super) fn row(movie: i64, position: f64, duration: Option<f64>, micros: u64) -> Bookmark {
     Bookmark {
         movie: MovieId(movie),

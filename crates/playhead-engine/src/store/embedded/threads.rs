@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 /// How often the keeper looks at the disk.
 const KEEPER_TICK: Duration = Duration::from_secs(1);
-/// How long a drain waits for the base to compact before it goes on all the same.
+/// How long a drain waits for the base to compact before it goes on all the same; not at all once the store closes.
 const L0_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The threads of an open store.
@@ -101,7 +101,8 @@ fn run_committer<D: Disk>(
 fn run_drains<D: Disk>(jobs: &Receiver<DrainJob>, shared: &Shared, segments: &Segments<D>) {
     while let Ok(job) = jobs.recv() {
         let begun = Instant::now();
-        while shared.base.l0_tables() >= L0_TABLES_MAX && begun.elapsed() < L0_PATIENCE {
+        let is_patient = || begun.elapsed() < L0_PATIENCE && !shared.mailbox.is_closed();
+        while shared.base.l0_tables() >= L0_TABLES_MAX && is_patient() {
             std::thread::park_timeout(Duration::from_millis(20));
         }
         carry_out(job, shared, segments);

@@ -3,7 +3,9 @@
 use super::super::base::BaseOptions;
 use super::super::memtable::Memtable;
 use super::super::scan::records;
-use super::super::testing::{START, erase, forget, on_both_bases, on_the_model, options, put, row, start_clock};
+use super::super::testing::{
+    START, erase, forget, mostly_on_the_model, on_both_bases, on_the_model, options, put, row, start_clock,
+};
 use super::*;
 use crate::conformance::{Caller, TestClock};
 use crate::store::memory::Model;
@@ -58,11 +60,7 @@ fn any_order_and_any_pieces_give_what_the_model_knows_and_again_nothing() {
                 assert_eq!(all(&copy, clock.now()), exported);
             });
         };
-        // The disk takes its time, and knows no other rules: it is asked now and then.
-        match fastrand::u32(..30) {
-            0 => on_both_bases(&options(&clock), case),
-            _ => on_the_model(&options(&clock), case),
-        }
+        mostly_on_the_model(&options(&clock), case);
         Ok(())
     });
     outcome.unwrap();

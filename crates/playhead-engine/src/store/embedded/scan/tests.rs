@@ -1,7 +1,9 @@
 //! Walks against the oracle: whatever lies in the base and whatever in memory, a walk gives what the model knows.
 
 use super::super::base::Mark;
-use super::super::testing::{START, erase, forget, late, on_both_bases, on_the_model, options, put, start_clock};
+use super::super::testing::{
+    START, erase, forget, late, mostly_on_the_model, on_both_bases, options, put, start_clock,
+};
 use super::*;
 use crate::store::embedded::drain::drain;
 use crate::store::memory::Model;
@@ -56,11 +58,7 @@ fn a_walk_gives_base_and_table_as_one() {
                 assert_eq!(walked, expected, "after the drain of group {sequence}");
             }
         };
-        // The disk takes its time, and knows no other rules: it is asked now and then.
-        match fastrand::u32(..30) {
-            0 => on_both_bases(&options(&clock), case),
-            _ => on_the_model(&options(&clock), case),
-        }
+        mostly_on_the_model(&options(&clock), case);
         Ok(())
     });
     outcome.unwrap();
