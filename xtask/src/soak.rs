@@ -23,11 +23,10 @@ use crate::subject::{Launch, Load, Loaded, Server, eventually, load, wait_for};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
 /// Cycles within which a control must be caught.
 const CYCLES_OF_CONTROL: u32 = 5;
@@ -92,8 +91,9 @@ struct Soak {
 /// A store, its ledger elsewhere, and how often they were tried.
 struct Subject {
     launch: Launch,
-    data: TempDir,
-    ledger: TempDir,
+    /// Directories that stay if something goes wrong.
+    data: PathBuf,
+    ledger: PathBuf,
 }
 
 pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
@@ -146,12 +146,12 @@ impl Soak {
         // The ledger lies on another file system, where there is one.
         let memory = Path::new("/dev/shm");
         let ledger = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let data = tempfile::tempdir()?;
+        let (data, ledger) = (tempfile::tempdir()?.keep(), ledger?.keep());
         // 128 KiB of log freeze the memtable: each second of load rotates, drains and recycles.
         let sizes = ["--segment-bytes", "65536", "--freeze-bytes", "131072", "--memtable-bytes", "1048576"];
         let disk = ["--disk-reserve-bytes", "1048576", "--block-cache-bytes", "4194304"];
-        let launch = Launch::new(binary, &data.path().join("data"), &[&sizes[..], &disk].concat());
-        Ok(Subject { launch, data, ledger: ledger? })
+        let launch = Launch::new(binary, &data.join("data"), &[&sizes[..], &disk].concat());
+        Ok(Subject { launch, data, ledger })
     }
 
     /// Builds that lose must be caught.
@@ -290,7 +290,7 @@ impl Soak {
 
 impl Subject {
     fn ledger_file(&self) -> PathBuf {
-        self.ledger.path().join("ledger")
+        self.ledger.join("ledger")
     }
 
     /// Reads every row back; what is lost or invented is an error. Before the first load there is none.
@@ -312,14 +312,13 @@ impl Subject {
 
     /// Says where the data is, and leaves it there.
     fn left_in_place(&self, what: &str) -> String {
-        let (data, ledger) = (self.data.path().display(), self.ledger.path().display());
+        let (data, ledger) = (self.data.display(), self.ledger.display());
         format!("{what}; the store is in {data}, the ledger in {ledger}")
     }
 
     /// The soak went well: nothing is left.
     fn keep_no_more(self) -> Result<()> {
-        self.data.close()?;
-        self.ledger.close()?;
-        Ok(())
+        fs::remove_dir_all(self.data)?;
+        Ok(fs::remove_dir_all(self.ledger)?)
     }
 }

@@ -43,9 +43,9 @@ pub(super) fn run(soak: &mut Soak, root: &Path, time: Duration) -> Result<()> {
     let mut apply = Command::new(&soak.binary);
     apply.args(["schema", "apply", "--cassandra-nodes", &points, "--cassandra-replication", "3"]);
     run_command(&mut apply, Deadline::after(HEALED_WITHIN))?;
-    let (data, ledger) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let (data, ledger) = (tempfile::tempdir()?.keep(), tempfile::tempdir()?.keep());
     let flags = ["--store", "cassandra", "--cassandra-nodes", &points, "--require-synced-commitlog"];
-    let launch = Launch::new(&soak.binary, &data.path().join("data"), &flags);
+    let launch = Launch::new(&soak.binary, &data.join("data"), &flags);
     let subject = Subject { launch, data, ledger };
     let end = Instant::now() + time;
     let mut count = 0;

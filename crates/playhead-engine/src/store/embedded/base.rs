@@ -1,15 +1,11 @@
 //! The base: where rows rest on disk, in a fjall keyspace that is filled by bulk ingestion only.
 //!
-//! The only file that knows fjall. The drain ingests, the reader pool reads, recovery asks for the [`Mark`].
+//! The only room that knows fjall. The drain ingests, the reader pool reads, recovery asks for the [`Mark`].
 //!
 //! **The promise.** One [`Base::ingest`] is one atomic edit: when it returns, its rows *and* its mark are durable and
 //! visible to every read that starts afterwards; before, none of them is, whatever happens. A read gives what was
 //! ingested or an error, never another value: blocks carry checksums, and every value is checked against its key.
 //! A read of several titles sees one state of the base.
-//!
-//! **Expiry.** Rows past the retention and barriers past their life are not shown, and leave the disk when compaction
-//! meets them: as a tombstone, because anything weaker would bring back an older version of the key, for a forget
-//! barrier the very row that was forgotten. Values that do not decode are kept for [`Base::verify`] to find.
 //!
 //! **The limits.** Ingestion has no backpressure: its caller waits while [`Base::l0_tables`] is at
 //! [`L0_TABLES_MAX`]. Reads may take as long as the disk does (4 µs warm, 500 ms when it stalls), so they run on a
@@ -18,24 +14,28 @@
 //! **Failures.** An error of [`Base::ingest`] is for good: the process must stop, and the log knows the rest. An error
 //! of a read is that request's.
 //!
-//! In reading order: [`layout`] has keys, values and the mark; `model` is the base of the simulator.
+//! In reading order: [`layout`] has keys, values and the mark; [`expiry`] says what is no longer shown; `model` is the
+//! base of the simulator.
 
+mod expiry;
 mod layout;
 #[cfg(test)]
 mod model;
 
 #[cfg(test)]
 pub(crate) use self::model::ModelBase;
+pub(crate) use expiry::{Expiry, ExpiryFilter};
 pub(crate) use layout::{BaseTitle, Mark};
 
+use self::expiry::ExpiryFactory;
 use self::layout::{Key, MARK_KEY, VALUE_BYTES, decode_erasure, encode_erasure, title_key};
-use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
+use fjall::compaction::filter::Factory;
 use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PartitioningPolicy,
     PinningPolicy, RestartIntervalPolicy,
 };
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
-use playhead_core::{Bookmark, Clock, MovieId, UserId, WriteTime};
+use playhead_core::{Clock, MovieId, UserId, WriteTime};
 use std::fs;
 use std::ops::Bound;
 use std::panic::AssertUnwindSafe;
@@ -86,73 +86,6 @@ pub(crate) enum BaseError {
     #[cfg(test)]
     #[error("the simulated base crashed")]
     Crashed,
-}
-
-/// When rows and barriers expire.
-#[derive(Clone)]
-pub(crate) struct Expiry {
-    retention: Option<Duration>,
-    barrier_life: Duration,
-    clock: Arc<dyn Clock>,
-}
-
-/// What has expired as of one moment.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ExpiryFilter {
-    rows_after: Option<WriteTime>,
-    barriers_after: WriteTime,
-}
-
-impl Expiry {
-    /// As the options say.
-    pub(crate) fn new(options: &BaseOptions) -> Self {
-        let BaseOptions { retention, barrier_life, ref clock, .. } = *options;
-        Self { retention, barrier_life, clock: Arc::clone(clock) }
-    }
-
-    /// As of now.
-    pub(crate) fn filter(&self) -> ExpiryFilter {
-        self.filter_at(self.clock.now())
-    }
-
-    /// As of `now`.
-    pub(crate) fn filter_at(&self, now: WriteTime) -> ExpiryFilter {
-        ExpiryFilter {
-            rows_after: self.retention.map(|retention| now.before(retention)),
-            barriers_after: now.before(self.barrier_life),
-        }
-    }
-}
-
-impl ExpiryFilter {
-    /// Whether the row is still shown.
-    pub(crate) fn keeps_row(&self, row: &Bookmark) -> bool {
-        self.rows_after.is_none_or(|after| row.write_time > after)
-    }
-
-    /// Whether the barrier still bars.
-    pub(crate) fn keeps_barrier(&self, write_time: WriteTime) -> bool {
-        write_time > self.barriers_after
-    }
-
-    /// Whether what is known of a title still counts.
-    pub(crate) fn keeps_title(&self, title: &BaseTitle) -> bool {
-        match title {
-            BaseTitle::Row(row) => self.keeps_row(row),
-            BaseTitle::Forgotten(write_time) => self.keeps_barrier(*write_time),
-        }
-    }
-
-    /// What compaction asks; whatever does not decode is kept.
-    fn keeps(&self, key: &[u8], value: &[u8]) -> bool {
-        match Key::decode(key) {
-            Ok(Key::Title(user, movie)) => {
-                BaseTitle::decode(user, movie, value).map_or(true, |title| self.keeps_title(&title))
-            }
-            Ok(Key::Erasure(user)) => decode_erasure(user, value).map_or(true, |time| self.keeps_barrier(time)),
-            Ok(Key::Mark) | Err(_) => true,
-        }
-    }
 }
 
 /// What the base knows of some titles of a user.
@@ -537,24 +470,6 @@ fn item_at(key: &[u8], value: &[u8]) -> Result<Option<(UserId, BaseItem)>, BaseE
         Key::Title(user, movie) => Some((user, BaseItem::Title(movie, BaseTitle::decode(user, movie, value)?))),
         Key::Mark => None,
     })
-}
-
-struct ExpiryFactory(AssertUnwindSafe<Expiry>);
-
-impl Factory for ExpiryFactory {
-    fn name(&self) -> &str {
-        "expiry"
-    }
-
-    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
-        Box::new(self.0.filter())
-    }
-}
-
-impl CompactionFilter for ExpiryFilter {
-    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
-        Ok(if self.keeps(item.key(), &item.value()?) { Verdict::Keep } else { Verdict::Remove })
-    }
 }
 
 /// Fixed when the base is made; what a later version says here is ignored. A row is 40 bytes, uncompressed.
