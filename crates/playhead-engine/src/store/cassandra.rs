@@ -21,9 +21,9 @@
 //! the reason in words, and it goes on trying: a server in front of it does not end, and writes and reads are refused
 //! meanwhile. Once it has been used, an outage makes it degraded. Nothing here ends the process.
 //!
-//! In reading order: [`connection`] (the session), [`link`], [`schema`], [`statements`] (all CQL), [`stamps`], [`unit`],
-//! [`writer`] (rows and batches), [`window`], [`deletion`] (forget and erase), [`import`], [`reader`], [`scan`],
-//! [`clock`], [`durability`], [`watch`].
+//! In reading order: [`connection`] (the session), [`link`], [`schema`], [`statements`] (all CQL), [`stamps`],
+//! [`mod@unit`], [`writer`] (rows and batches), [`window`], [`deletion`] (forget and erase), [`import`], [`reader`],
+//! [`scan`], [`clock`], [`durability`], [`watch`].
 
 mod clock;
 mod connection;
