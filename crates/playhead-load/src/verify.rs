@@ -1,8 +1,8 @@
 //! Reading a ledger back: each row by its title, and each user's list beside it.
 //!
 //! **The promise.** A row is *good* only if a read answered and [`Row::check`] takes what it said, and the list holds the
-//! same bookmark, newest first, and no title of the run that was never sent. A server that does not answer is asked again
-//! for half a minute; what stays unanswered is *unreadable*, which is neither good nor lost.
+//! same bookmark, newest first, and no title of the run that was never sent. A server that does not answer is asked again,
+//! by each of the readers for half a minute in all; what stays unanswered is *unreadable*, which is neither good nor lost.
 //!
 //! **The limits.** No time is measured here. Nothing may be written to these users meanwhile.
 
@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Users that are read at a time.
 const READERS: usize = 64;
@@ -27,8 +27,10 @@ const READERS: usize = 64;
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a read is tried, and the pause between.
-const TRIES: u32 = 60;
+/// How long a reader asks again, all of its reads together: a damaged store may have any number that never come.
+const ASKED_AGAIN: Duration = Duration::from_secs(30);
+
+/// Between two tries, unless the answer says.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Larger answers are none of ours.
@@ -139,7 +141,7 @@ impl Readback<'_> {
     async fn read_users(&self, users: &[&[Row]], next: &AtomicUsize, done: &AtomicUsize) -> Verification {
         let readers = (0..READERS).map(|_| async {
             let mut found = Verification::default();
-            let mut reader = Reader { target: self.target, socket: None };
+            let mut reader = Reader { target: self.target, socket: None, patience: ASKED_AGAIN };
             while let Some(rows) = users.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if self.stop.load(Ordering::Relaxed) {
                     found.unreadable += rows.len() as u64;
@@ -269,6 +271,8 @@ fn check(row: &Row, body: &[u8], found: &mut Verification) {
 struct Reader<'a> {
     target: &'a Target,
     socket: Option<TcpStream>,
+    /// What is left of [`ASKED_AGAIN`].
+    patience: Duration,
 }
 
 impl Reader<'_> {
@@ -276,33 +280,29 @@ impl Reader<'_> {
     async fn get(&mut self, path: &str, token: &str, stop: &AtomicBool) -> Result<Vec<u8>, String> {
         let mut request = Vec::new();
         wire::get(&mut request, &self.target.host, path, token);
-        let mut why = String::new();
-        for _ in 0..TRIES {
-            let pause = match timeout(PATIENCE, self.exchange(&request)).await {
+        loop {
+            let began = Instant::now();
+            let (why, pause) = match timeout(PATIENCE, self.exchange(&request)).await {
                 Ok(Ok((answer, body))) => match answer.status {
                     200 => return Ok(body),
                     429 | 500.. => {
-                        why = format!("answered with {}", answer.status);
-                        answer.retry_after_s.map_or(PAUSE, |seconds| Duration::from_secs(u64::from(seconds.min(10))))
+                        let asked = answer.retry_after_s.map(|seconds| Duration::from_secs(u64::from(seconds.min(10))));
+                        (format!("answered with {}", answer.status), asked.unwrap_or(PAUSE))
                     }
                     status => return Err(format!("answered with {status}")),
                 },
-                Ok(Err(error)) => {
-                    why = error.to_string();
-                    PAUSE
-                }
+                Ok(Err(error)) => (error.to_string(), PAUSE),
                 Err(_) => {
                     self.socket = None;
-                    why = format!("no answer within {PATIENCE:?}");
-                    PAUSE
+                    (format!("no answer within {PATIENCE:?}"), PAUSE)
                 }
             };
-            if stop.load(Ordering::Relaxed) {
-                break;
+            self.patience = self.patience.saturating_sub(began.elapsed() + pause);
+            if self.patience.is_zero() || stop.load(Ordering::Relaxed) {
+                return Err(why);
             }
             sleep(pause).await;
         }
-        Err(why)
     }
 
     async fn exchange(&mut self, request: &[u8]) -> io::Result<(wire::Answer, Vec<u8>)> {
