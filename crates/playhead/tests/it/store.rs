@@ -180,8 +180,11 @@ pub(crate) const DAMAGES: [Damage; 8] = [
         what: "a newer format",
         inflict: |store| {
             let segment = store.middle_segment();
-            let file = fs::File::options().write(true).open(&segment).unwrap();
-            file.write_all_at(&9_u32.to_le_bytes(), 8).unwrap();
+            let mut bytes = fs::read(&segment).unwrap();
+            bytes[8..12].copy_from_slice(&9_u32.to_le_bytes());
+            let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[8..12]), &bytes[16..72]);
+            bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+            fs::write(&segment, bytes).unwrap();
             vec![name(&segment), "newer version".to_owned(), "format 9".to_owned(), "start that version".to_owned()]
         },
     },

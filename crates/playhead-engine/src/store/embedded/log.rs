@@ -13,7 +13,7 @@
 //! |---|---|---|---|---|
 //! | magic `PLAYHLOG` | 0–8 | | magic `FRAM`, or `SEAL` | 0–4 |
 //! | version | 8–12 | | CRC32C over all that follows, padding left out | 4–8 |
-//! | CRC32C over bytes 16–72 | 12–16 | | length in bytes, this header included | 8–12 |
+//! | CRC32C over bytes 8–12 and 16–72, in every version | 12–16 | | length in bytes, this header included | 8–12 |
 //! | store id | 16–32 | | count of records | 12–16 |
 //! | segment id | 32–40 | | sequence of the first record | 16–24 |
 //! | salt of this life | 40–48 | | the segment's salt | 24–32 |
@@ -94,20 +94,22 @@ impl SegmentHeader {
         block[40..48].copy_from_slice(&self.salt.to_le_bytes());
         block[48..56].copy_from_slice(&self.first_sequence.to_le_bytes());
         block[56..64].copy_from_slice(&self.segment_bytes.to_le_bytes());
-        let crc = crc32c::crc32c(&block[16..72]);
+        let crc = Self::checksum(&block);
         block[12..16].copy_from_slice(&crc.to_le_bytes());
         block
     }
 
+    /// The same in every version: a version that was damaged is damage, and not another version.
+    pub(crate) fn checksum(block: &[u8]) -> u32 {
+        crc32c::crc32c_append(crc32c::crc32c(&block[8..12]), &block[16..72])
+    }
+
     pub(crate) fn decode(block: &[u8]) -> Result<Self, BadHeader> {
-        if &block[0..8] != HEADER_MAGIC {
+        if &block[0..8] != HEADER_MAGIC || half(block, 12) != Self::checksum(block) {
             return Err(BadHeader::Damaged);
         }
         if half(block, 8) != VERSION {
             return Err(BadHeader::Version(half(block, 8)));
-        }
-        if half(block, 12) != crc32c::crc32c(&block[16..72]) {
-            return Err(BadHeader::Damaged);
         }
         Ok(Self {
             store_id: block[16..32].try_into().expect("sixteen bytes"),
