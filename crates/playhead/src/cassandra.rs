@@ -4,6 +4,7 @@
 //! that names the flag; whether the cluster takes what is in them shows later, and does not end a server.
 
 use crate::Failure;
+use crate::cli::KeepingFlags;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use playhead_engine::store::cassandra::{CassandraOptions, Consistency, Credentials};
@@ -53,12 +54,19 @@ pub(crate) enum ConsistencyName {
 }
 
 impl CassandraFlags {
-    /// The engine's options.
-    pub(crate) fn options(
-        &self,
-        retention: Option<Duration>,
-        max_item_age: Duration,
-    ) -> Result<CassandraOptions, Failure> {
+    /// The engine's options, for a store.
+    pub(crate) fn options(&self, keeping: &KeepingFlags) -> Result<CassandraOptions, Failure> {
+        let KeepingFlags { retention, max_item_age, commit_window } = *keeping;
+        if commit_window > CassandraOptions::COMMIT_WINDOW_MAX {
+            let most = humantime::format_duration(CassandraOptions::COMMIT_WINDOW_MAX);
+            let complaint = format!("--commit-window: with --store cassandra a write may wait for {most} at most");
+            return Err(Failure::usage(complaint));
+        }
+        Ok(CassandraOptions { retention: retention.0, commit_window, ..self.cluster(max_item_age)? })
+    }
+
+    /// The same for who keeps nothing there, but looks at the cluster or changes its schema.
+    pub(crate) fn cluster(&self, max_item_age: Duration) -> Result<CassandraOptions, Failure> {
         if self.cassandra_nodes.is_empty() {
             return Err(Failure::usage("no cluster to ask: give --cassandra-nodes HOST:PORT, several by commas"));
         }
@@ -90,8 +98,9 @@ impl CassandraFlags {
                 ConsistencyName::All => Consistency::All,
             },
             require_synced_commitlog: self.require_synced_commitlog,
-            retention,
+            retention: None,
             max_item_age,
+            commit_window: Duration::ZERO,
         })
     }
 }

@@ -128,6 +128,8 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) throttles: ThrottleFlags,
     #[command(flatten)]
+    pub(crate) keeping: KeepingFlags,
+    #[command(flatten)]
     pub(crate) embedded: EmbeddedFlags,
     #[cfg(feature = "cassandra")]
     #[command(flatten)]
@@ -199,16 +201,25 @@ fn embedded() -> EmbeddedOptions {
     EmbeddedOptions::at("")
 }
 
-/// Settings of the embedded store.
+/// How positions are kept, whatever keeps them.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Embedded store")]
-pub(crate) struct EmbeddedFlags {
+#[command(next_help_heading = "Every store")]
+pub(crate) struct KeepingFlags {
     /// Rows not written for this long are forgotten: a time, or off
     #[arg(long, env = "PLAYHEAD_RETENTION", value_name = "TIME", default_value = "off", value_parser = time_or_off)]
     pub(crate) retention: TimeOrOff,
     /// How late an item of an offline batch may be
     #[arg(long, env = "PLAYHEAD_MAX_ITEM_AGE", value_name = "TIME", default_value = "30d", value_parser = time)]
     pub(crate) max_item_age: Duration,
+    /// How long a write may wait for others that are then kept with it
+    #[arg(long, env = "PLAYHEAD_COMMIT_WINDOW", value_name = "TIME", default_value = "5ms", value_parser = time)]
+    pub(crate) commit_window: Duration,
+}
+
+/// Settings of the embedded store.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Embedded store")]
+pub(crate) struct EmbeddedFlags {
     /// The size of a log segment
     #[arg(long, env = "PLAYHEAD_SEGMENT_BYTES", value_name = "BYTES", default_value_t = embedded().segment_bytes, value_parser = whole::<u64>)]
     pub(crate) segment_bytes: u64,
@@ -224,9 +235,6 @@ pub(crate) struct EmbeddedFlags {
     /// The base's block cache
     #[arg(long, env = "PLAYHEAD_BLOCK_CACHE_BYTES", value_name = "BYTES", default_value_t = embedded().block_cache_bytes, value_parser = whole::<u64>)]
     pub(crate) block_cache_bytes: u64,
-    /// How long the committer waits for more writes before a frame that is not full
-    #[arg(long, env = "PLAYHEAD_COMMIT_WINDOW", value_name = "TIME", default_value = "5ms", value_parser = time)]
-    pub(crate) commit_window: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

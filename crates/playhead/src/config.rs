@@ -5,7 +5,7 @@
 //! `dev-secret` is made once, readable by its owner only, and never replaced.
 
 use crate::Failure;
-use crate::cli::{EmbeddedFlags, Serve, StoreName, ThrottleFlags, TokenFlags, VERSION};
+use crate::cli::{EmbeddedFlags, KeepingFlags, Serve, StoreName, ThrottleFlags, TokenFlags, VERSION};
 use crate::descriptors;
 use anyhow::Context;
 use playhead_core::Rules;
@@ -34,12 +34,12 @@ impl Config {
         check(flags)?;
         origins(flags)?;
         export_token(flags)?;
-        embedded_options(&flags.data_dir, &flags.embedded)
+        embedded_options(&flags.data_dir, &flags.keeping, &flags.embedded)
             .check()
             .map_err(|error| Failure::usage(error.to_string()))?;
         #[cfg(feature = "cassandra")]
         if flags.store == StoreName::Cassandra {
-            flags.cassandra.options(None, flags.embedded.max_item_age)?;
+            flags.cassandra.options(&flags.keeping)?;
         }
         flags.tokens.jwt_secret_file.as_deref().map_or(Ok(()), |file| read_secret(file).map(drop))
     }
@@ -64,13 +64,12 @@ impl Config {
         };
         let authenticator = Authenticator::hs256(&secret, claims(&flags.tokens))?;
         let store = match flags.store {
-            StoreName::Embedded => StoreChoice::Embedded(embedded_options(&flags.data_dir, &flags.embedded)),
-            #[cfg(feature = "cassandra")]
-            StoreName::Cassandra => {
-                let embedded = &flags.embedded;
-                StoreChoice::Cassandra(Box::new(flags.cassandra.options(embedded.retention.0, embedded.max_item_age)?))
+            StoreName::Embedded => {
+                StoreChoice::Embedded(embedded_options(&flags.data_dir, &flags.keeping, &flags.embedded))
             }
-            StoreName::Memory => StoreChoice::Memory { retention: flags.embedded.retention.0 },
+            #[cfg(feature = "cassandra")]
+            StoreName::Cassandra => StoreChoice::Cassandra(Box::new(flags.cassandra.options(&flags.keeping)?)),
+            StoreName::Memory => StoreChoice::Memory { retention: flags.keeping.retention.0 },
             StoreName::Discard => StoreChoice::Discard,
         };
         let limits = Limits {
@@ -92,7 +91,7 @@ impl Config {
             connections_max: flags.limits.max_connections.min(descriptors::left_for_connections()),
             authenticator,
             tokens_remembered: flags.limits.tokens_remembered,
-            max_item_age: flags.embedded.max_item_age,
+            max_item_age: flags.keeping.max_item_age,
             origins,
             demo: None,
             rules: Rules { completed_at: flags.completed_at },
@@ -165,9 +164,9 @@ pub(crate) fn read_admin_token(file: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// How the embedded store in this directory is opened.
-pub(crate) fn embedded_options(directory: &Path, flags: &EmbeddedFlags) -> EmbeddedOptions {
-    let EmbeddedFlags { retention, max_item_age, segment_bytes, freeze_bytes, memtable_bytes, .. } = *flags;
-    let EmbeddedFlags { disk_reserve_bytes, block_cache_bytes, commit_window, .. } = *flags;
+pub(crate) fn embedded_options(directory: &Path, keeping: &KeepingFlags, flags: &EmbeddedFlags) -> EmbeddedOptions {
+    let KeepingFlags { retention, max_item_age, commit_window } = *keeping;
+    let EmbeddedFlags { segment_bytes, freeze_bytes, memtable_bytes, disk_reserve_bytes, block_cache_bytes } = *flags;
     EmbeddedOptions {
         directory: directory.to_owned(),
         retention: retention.0,

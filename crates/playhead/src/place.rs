@@ -2,7 +2,7 @@
 //! enough.
 
 use crate::Failure;
-use crate::cli::{EmbeddedFlags, StoreName};
+use crate::cli::{EmbeddedFlags, KeepingFlags, StoreName};
 use crate::config::embedded_options;
 use clap::Args;
 #[cfg(feature = "cassandra")]
@@ -30,6 +30,8 @@ pub(crate) struct PlaceFlags {
     #[arg(long, env = "PLAYHEAD_STORE", default_value = "embedded")]
     pub(crate) store: StoreName,
     #[command(flatten)]
+    pub(crate) keeping: KeepingFlags,
+    #[command(flatten)]
     pub(crate) embedded: EmbeddedFlags,
     #[cfg(feature = "cassandra")]
     #[command(flatten)]
@@ -48,15 +50,12 @@ impl PlaceFlags {
     pub(crate) fn open(&self) -> Result<Place, Failure> {
         match self.store {
             StoreName::Embedded => {
-                let options = embedded_options(&self.data_dir, &self.embedded);
+                let options = embedded_options(&self.data_dir, &self.keeping, &self.embedded);
                 options.check().map_err(|error| Failure::usage(error.to_string()))?;
                 Ok(Place::Directory(options))
             }
             #[cfg(feature = "cassandra")]
-            StoreName::Cassandra => {
-                let options = self.cassandra.options(self.embedded.retention.0, self.embedded.max_item_age)?;
-                Ok(Place::Cluster(connect(options)?))
-            }
+            StoreName::Cassandra => Ok(Place::Cluster(connect(self.cassandra.options(&self.keeping)?)?)),
             StoreName::Memory | StoreName::Discard => Err(Failure::usage(
                 "this store keeps nothing beyond its process: give --store embedded or --store cassandra",
             )),

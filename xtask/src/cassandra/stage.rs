@@ -1,7 +1,8 @@
 //! The stage `cassandra` of `cargo xtask ci`: a fresh cluster, the tests that need one, and its end.
 //!
-//! Three nodes that sync before they acknowledge, and a fourth, alone, that wants a password and speaks TLS. Both are
-//! stopped whatever comes of the tests; a run that was killed leaves nodes behind, and the next one stops those first.
+//! Three nodes that sync before they acknowledge, and a fourth, alone, that wants a password, speaks TLS and syncs by
+//! `group`. Both are stopped whatever comes of the tests; a run that was killed leaves nodes behind, and the next one
+//! stops those first.
 
 use super::{Cluster, Start, Sync};
 use crate::packages::is_on_path;
@@ -28,11 +29,11 @@ pub(crate) fn test(root: &Path, deadline: Deadline) -> Result<()> {
     process::run(cargo().current_dir(root).args(TESTS).arg("--no-run"), deadline)?;
     let (three, secure) = (Nodes::at(root, "target/ci-cassandra")?, Nodes::at(root, "target/ci-cassandra-secure")?);
     let began = Instant::now();
-    let fast = |nodes, yaml| Start { nodes, sync: Sync::Batch, heap_mib: 512, fast_start: true, yaml };
-    three.0.start(root, &fast(3, Vec::new()))?;
+    let fast = |nodes, sync, yaml| Start { nodes, sync, heap_mib: 512, fast_start: true, yaml };
+    three.0.start(root, &fast(3, Sync::Batch, Vec::new()))?;
     println!("three nodes were ready after {:.1} s", began.elapsed().as_secs_f64());
     let certificate = certificate(&secure)?;
-    secure.0.start(root, &fast(1, yaml_of_secure(&secure)))?;
+    secure.0.start(root, &fast(1, Sync::Group, yaml_of_secure(&secure)))?;
     let mut tests = cargo();
     tests.current_dir(root).args(TESTS).args(["--", "cassandra"]);
     tests.env("PLAYHEAD_TEST_CASSANDRA", three.0.contact_points()?);

@@ -58,6 +58,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use unit::Unit;
 
 /// From handing a write over to its outcome, and from asking for a read to its answer. A beat comes every 4 s: an answer
 /// much later than this is worth nothing.
@@ -90,6 +91,13 @@ pub struct CassandraOptions {
     pub retention: Option<Duration>,
     /// How late an item may be: deletions must be kept for longer.
     pub max_item_age: Duration,
+    /// How long a write waits for others to leave with, to the millisecond; [`CassandraOptions::COMMIT_WINDOW_MAX`] at most.
+    pub commit_window: Duration,
+}
+
+impl CassandraOptions {
+    /// The longest commit window: the deadline of a write counts from its arrival.
+    pub const COMMIT_WINDOW_MAX: Duration = Duration::from_millis(500);
 }
 
 /// A user of the cluster. The password is never shown.
@@ -121,8 +129,9 @@ pub enum Consistency {
 /// The store. See the module.
 pub struct Cassandra {
     shared: Arc<Shared>,
-    jobs: mpsc::UnboundedSender<Job>,
-    reads: Arc<Semaphore>,
+    writes: mpsc::UnboundedSender<WriteJob>,
+    reads: mpsc::UnboundedSender<ReadJob>,
+    reads_left: Arc<Semaphore>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -137,6 +146,8 @@ struct Shared {
     metrics: StoreMetrics,
     /// Whether a write may be stamped and sent: the clock and the commit log are trusted.
     takes_writes: AtomicBool,
+    /// Whether rows of several users may share a request, see [`writer`].
+    rows_may_share: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -157,12 +168,16 @@ impl Default for Rig {
     }
 }
 
-/// What the store's thread is asked to do. The lanes' bounds, the handle's, [`READS_MAX`] and the callers of an import
-/// bound how many wait.
-enum Job {
+/// What the store's thread is asked to keep. The lanes' bounds, the handle's and the callers of an import bound how much
+/// waits.
+enum WriteJob {
     Commit(Group, Vec<Record>, Instant),
     Import(Vec<Record>, oneshot::Sender<Outcome>, Instant),
-    Read(UserId, Option<Vec<MovieId>>, oneshot::Sender<ReadOutcome>, OwnedSemaphorePermit),
+}
+
+/// What it is asked to find. [`READS_MAX`] bounds how many wait.
+enum ReadJob {
+    Bookmarks(UserId, Option<Vec<MovieId>>, oneshot::Sender<ReadOutcome>, OwnedSemaphorePermit),
     Scan(Pieces),
 }
 
@@ -193,29 +208,32 @@ impl Cassandra {
             condition: Condition::default(),
             metrics: StoreMetrics::default(),
             takes_writes: AtomicBool::new(false),
+            rows_may_share: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         });
         shared.condition.set(Health::Unready("the cluster has not been asked yet".to_owned()));
-        let (jobs, taken) = mpsc::unbounded_channel();
+        let ((writes, taken_writes), (reads, taken_reads)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let jobs = watch::Jobs { writes: taken_writes, reads: taken_reads };
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("cassandra".to_owned())
             .spawn(move || match runtime() {
-                Ok(runtime) => runtime.block_on(watch::run(for_thread, taken)),
+                Ok(runtime) => runtime.block_on(watch::run(for_thread, jobs)),
                 Err(error) => for_thread.condition.set(Health::Failed(format!("there is no runtime: {error}"))),
             })
             .map_err(OpenError::System)?;
-        Ok(Self { shared, jobs, reads: Arc::new(Semaphore::new(READS_MAX)), thread: Mutex::new(Some(thread)) })
+        let reads_left = Arc::new(Semaphore::new(READS_MAX));
+        Ok(Self { shared, writes, reads, reads_left, thread: Mutex::new(Some(thread)) })
     }
 
     /// Hands over rows and barriers that keep their write times. The caller bounds how many are under way.
     #[must_use]
     pub fn import(&self, records: Vec<Record>) -> Importing {
         let (told, outcome) = oneshot::channel();
-        let job = Job::Import(records, told, Instant::now());
+        let job = WriteJob::Import(records, told, Instant::now());
         if !self.takes_writes() {
             job.refuse();
-        } else if let Err(mpsc::error::SendError(job)) = self.jobs.send(job) {
+        } else if let Err(mpsc::error::SendError(job)) = self.writes.send(job) {
             job.refuse();
         }
         Importing(outcome)
@@ -227,12 +245,12 @@ impl Cassandra {
 
     fn read(&self, user: UserId, movies: Option<Vec<MovieId>>) -> BoxFuture<'static, ReadOutcome> {
         let refused = |refusal| future::ready(Err(StoreError::Refused(refusal))).boxed();
-        let Ok(permit) = Arc::clone(&self.reads).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.reads_left).try_acquire_owned() else {
             self.shared.metrics.refused_busy.add(1);
             return refused(Refusal::Busy);
         };
         let (sender, answer) = oneshot::channel();
-        if self.jobs.send(Job::Read(user, movies, sender, permit)).is_err() {
+        if self.reads.send(ReadJob::Bookmarks(user, movies, sender, permit)).is_err() {
             return refused(Refusal::Unavailable);
         }
         // The thread carries it out whether or not somebody still waits: a request that is given up in the midst would
@@ -247,7 +265,7 @@ impl Store for Cassandra {
             return group.settle(Err(StoreError::Refused(Refusal::Unavailable)));
         }
         let records = self.shared.stamps.stamp(self.shared.clock.now(), group.writes());
-        if let Err(mpsc::error::SendError(job)) = self.jobs.send(Job::Commit(group, records, Instant::now())) {
+        if let Err(mpsc::error::SendError(job)) = self.writes.send(WriteJob::Commit(group, records, Instant::now())) {
             job.refuse();
         }
     }
@@ -276,7 +294,7 @@ impl Store for Cassandra {
     fn scan(&self) -> Scan {
         let (pieces, scan) = Scan::new(false);
         // If the thread is gone, the reader learns that the walk has broken off.
-        let _ = self.jobs.send(Job::Scan(pieces));
+        let _ = self.reads.send(ReadJob::Scan(pieces));
         scan
     }
 
@@ -306,20 +324,35 @@ impl Drop for Cassandra {
     }
 }
 
-impl Job {
+impl WriteJob {
     /// Answers without doing anything.
     fn refuse(self) {
-        let refused = StoreError::Refused(Refusal::Unavailable);
+        let refused = Err(StoreError::Refused(Refusal::Unavailable));
         match self {
-            Self::Commit(group, ..) => group.settle(Err(refused)),
-            Self::Import(_, told, _) => {
-                // Who asked may have gone.
-                let _ = told.send(Err(refused));
-            }
+            Self::Commit(group, ..) => group.settle(refused),
+            // Who asked may have gone.
+            Self::Import(_, told, _) => drop(told.send(refused)),
+        }
+    }
+
+    fn into_units(self) -> Vec<Unit> {
+        match self {
+            Self::Commit(group, records, arrived) => unit::of_group(group, records, arrived),
+            Self::Import(records, told, arrived) => unit::of_import(records, told, arrived),
+        }
+    }
+}
+
+impl ReadJob {
+    /// Answers without doing anything.
+    fn refuse(self) {
+        match self {
             // A walk that ends without its end has broken off.
             Self::Scan(pieces) => drop(pieces),
             // Who asked may have gone.
-            Self::Read(_, _, answer, _) => drop(answer.send(Err(refused))),
+            Self::Bookmarks(_, _, answer, _) => {
+                drop(answer.send(Err(StoreError::Refused(Refusal::Unavailable))));
+            }
         }
     }
 }

@@ -71,14 +71,14 @@ pub(crate) fn run(flags: &Schema) -> Result<(), Failure> {
             Ok(())
         }
         Action::Apply(flags) => {
-            let options = flags.cluster.options(None, flags.max_item_age)?;
+            let options = flags.cluster.cluster(flags.max_item_age)?;
             schema::apply(&options, flags.cassandra_replication)?;
             print(&format!("{}.{} is there\n", options.keyspace, schema::TABLE));
             // What was there before may be another table of the same name.
             report(&options, Output::Text)
         }
         Action::Check(check) => {
-            let options = check.flags.cluster.options(None, check.flags.max_item_age)?;
+            let options = check.flags.cluster.cluster(check.flags.max_item_age)?;
             report(&options, check.output)
         }
     }

@@ -325,6 +325,8 @@ fn a_cluster_is_found_by_the_file_and_what_belongs_together_is_checked() {
         (format!("{store}{nodes}{user}"), 2, "go together"),
         (format!("{store}{nodes}{password}"), 2, "go together"),
         (format!("{store}{nodes}{user}cassandra_password_file = \"/nonexistent\"\n"), 1, "--cassandra-password-file"),
+        (format!("{store}{nodes}commit_window = \"501ms\"\n"), 2, "--commit-window"),
+        (format!("{store}{nodes}commit_window = \"500ms\"\n"), 0, ""),
         (format!("{store}{nodes}cassandra_keyspace = \"a b\"\n"), 2, "line 4: cassandra_keyspace: a keyspace is"),
     ] {
         let file = File::of(&text);

@@ -1,13 +1,14 @@
 //! The store on a real cluster: the conformance suite, and each rule that only a cluster can show.
 //!
-//! `PLAYHEAD_TEST_CASSANDRA` names nodes, as `--cassandra-nodes` does; without it these tests say that they were skipped.
-//! `cargo xtask ci --only cassandra` starts a cluster and sets it. Each test has a keyspace or users of its own, so they
+//! `PLAYHEAD_TEST_CASSANDRA` names nodes, as `--cassandra-nodes` does, and `PLAYHEAD_TEST_CASSANDRA_SECURE` one that wants
+//! a password and syncs by `group`; without them these tests say that they were skipped. `cargo xtask ci --only cassandra`
+//! starts both and sets these. Each test has a keyspace or users of its own, so they
 //! run at once.
 
 mod proxy;
 
 use super::connection::{Connection, connect};
-use super::{Cassandra, CassandraOptions, Consistency, Rig, Stamps, schema};
+use super::{Cassandra, CassandraOptions, Consistency, Credentials, Rig, Stamps, schema};
 use crate::conformance::{self, Caller, Subject, TestClock};
 use crate::metrics::StoreMetrics;
 use crate::store::scan::Scan;
@@ -27,22 +28,32 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Options for a keyspace that is made if it is not there; `None`, and a word about it, without a cluster.
 fn options(test: &str, keyspace: &str) -> Option<CassandraOptions> {
-    let Ok(nodes) = std::env::var("PLAYHEAD_TEST_CASSANDRA") else {
-        let why = "needs a cluster in PLAYHEAD_TEST_CASSANDRA; see docs/DEVELOPING.md";
+    options_on("PLAYHEAD_TEST_CASSANDRA", None, test, keyspace)
+}
+
+/// The same on the nodes in this variable.
+fn options_on(
+    variable: &str,
+    credentials: Option<Credentials>,
+    test: &str,
+    keyspace: &str,
+) -> Option<CassandraOptions> {
+    let Ok(nodes) = std::env::var(variable) else {
         // Past the harness, which keeps what passing tests print to itself.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: needs a cluster in {variable}; see docs/DEVELOPING.md");
         return None;
     };
     let options = CassandraOptions {
         nodes: nodes.split(',').map(str::to_owned).collect(),
         keyspace: keyspace.to_owned(),
         data_center: None,
-        credentials: None,
+        credentials,
         authorities: None,
         consistency: Consistency::LocalQuorum,
         require_synced_commitlog: false,
         retention: None,
         max_item_age: 30 * DAY,
+        commit_window: Duration::from_millis(5),
     };
     let copies = u8::try_from(options.nodes.len().min(3)).unwrap();
     // Two nodes that make one table at the same time may make two of it: one test after the other.
@@ -99,6 +110,13 @@ impl Cql {
 
     fn run(&self, text: &str) {
         self.runtime.block_on(self.connection.change(text)).unwrap();
+    }
+
+    /// Of all unlogged batches that any node has had.
+    fn most_partitions_of_a_batch(&self) -> i64 {
+        let most = "SELECT max FROM system_views.batch_metrics WHERE name = 'partitions_per_unlogged_batch'";
+        let ask = |node| self.runtime.block_on(self.connection.ask::<(i64,)>(node, most)).expect("a node does not say");
+        self.connection.nodes().iter().map(|node| ask(node).0).max().expect("there are nodes")
     }
 }
 
@@ -422,13 +440,24 @@ fn rows_of_one_moment_share_requests_and_no_node_warns_of_them() {
     let caller = Caller::of(ready(open(&options, Running::ahead_of(&cql, 0))));
     let puts: Vec<Write> = (0..2_000).map(|_| put(new_user(), 5.0)).collect();
     assert!(caller.each(&puts).iter().all(Result::is_ok));
-    let most = "SELECT max FROM system_views.batch_metrics WHERE name = 'partitions_per_unlogged_batch'";
-    let asked = cql.connection.nodes();
-    let seen = asked
-        .iter()
-        .map(|node| cql.runtime.block_on(cql.connection.ask::<(i64,)>(node, most)).expect("a node does not say").0);
-    let most = seen.max().expect("there are nodes");
+    let most = cql.most_partitions_of_a_batch();
     assert!((2..=10).contains(&most), "{most} partitions in one batch");
+}
+
+#[test]
+fn rows_of_one_moment_go_by_themselves_where_syncs_are_far_between() {
+    let by_default = Credentials { user: "cassandra".to_owned(), password: "cassandra".to_owned() };
+    let grouped = ("PLAYHEAD_TEST_CASSANDRA_SECURE", Some(by_default));
+    let Some(options) = options_on(grouped.0, grouped.1, "rows_of_one_moment_go_by_themselves", "playhead_rows") else {
+        return;
+    };
+    let cql = Cql::of(&options);
+    let rig = Rig { deadline: PATIENCE, ..Rig::default() };
+    let clock = Arc::new(Running::ahead_of(&cql, 0));
+    let caller = Caller::of(ready(Cassandra::open_with(options.clone(), clock, Arc::default(), rig).unwrap()));
+    let puts: Vec<Write> = (0..500).map(|_| put(new_user(), 5.0)).collect();
+    assert!(caller.each(&puts).iter().all(Result::is_ok));
+    assert!(cql.most_partitions_of_a_batch() <= 1);
 }
 
 fn cql_options(_: &Cql) -> CassandraOptions {

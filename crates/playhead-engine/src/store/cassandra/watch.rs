@@ -1,19 +1,24 @@
-//! The store's thread: it gets ready, carries out jobs, and keeps an eye on the cluster.
+//! The store's thread: it gets ready, carries out writes and reads, and keeps an eye on the cluster.
 //!
 //! **Getting ready** takes: a session, a schema as it must be, one read at the level asked for, and, if that was asked
 //! for, commit logs that are seen to be synced. What is missing is told in one line, once, and tried again; jobs are
 //! refused meanwhile, and the process goes on.
+//!
+//! **Writes leave together**, all of a commit window: while the first one waits, the others stay in their channel and wake
+//! nobody, and their answers come together too. Reads wait for nothing.
 //!
 //! **Serving.** Every [`WATCH`] the clocks are compared and the commit logs looked at again. Failures without any
 //! success for [`OUTAGE`] are an outage, which degrades the store; reads and new links then look for its end.
 
 use super::clock::{self, Verdict};
 use super::connection::{Connection, chain};
+use super::durability::CommitLogs;
 use super::link::{Link, Links};
 use super::writer::Writer;
-use super::{Job, Shared, durability, reader, scan, unit};
+use super::{ReadJob, Shared, WriteJob, durability, reader, scan};
 use crate::store::{Durability, Health};
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,7 +49,7 @@ const NEW_LINK: Duration = Duration::from_secs(2);
 const ATTEMPT: Duration = Duration::from_secs(20);
 
 /// Runs until the store is closed.
-pub(super) async fn run(shared: Arc<Shared>, mut jobs: UnboundedReceiver<Job>) {
+pub(super) async fn run(shared: Arc<Shared>, mut jobs: Jobs) {
     let mut watch = Watch::default();
     let link = tokio::select! {
         link = get_ready(&shared, &mut watch) => Some(link),
@@ -53,17 +58,28 @@ pub(super) async fn run(shared: Arc<Shared>, mut jobs: UnboundedReceiver<Job>) {
     if let Some(link) = link {
         serve(&shared, watch, link, &mut jobs).await;
     }
-    jobs.close();
-    while let Some(job) = jobs.recv().await {
+    jobs.writes.close();
+    jobs.reads.close();
+    while let Some(job) = jobs.writes.recv().await {
+        job.refuse();
+    }
+    while let Some(job) = jobs.reads.recv().await {
         job.refuse();
     }
 }
 
-async fn refuse_until_closed(shared: &Shared, jobs: &mut UnboundedReceiver<Job>) {
+/// Where jobs come in.
+pub(super) struct Jobs {
+    pub(super) writes: UnboundedReceiver<WriteJob>,
+    pub(super) reads: UnboundedReceiver<ReadJob>,
+}
+
+async fn refuse_until_closed(shared: &Shared, jobs: &mut Jobs) {
     let mut tick = tokio::time::interval(TICK);
     while !shared.closed.load(Ordering::Relaxed) {
         tokio::select! {
-            Some(job) = jobs.recv() => job.refuse(),
+            Some(job) = jobs.writes.recv() => job.refuse(),
+            Some(job) = jobs.reads.recv() => job.refuse(),
             _ = tick.tick() => {}
         }
     }
@@ -94,7 +110,7 @@ async fn attempt(shared: &Shared, watch: &mut Watch) -> Result<Link, String> {
 }
 
 /// Carries out jobs until the store is closed and what was under way has ended.
-async fn serve(shared: &Arc<Shared>, mut watch: Watch, link: Link, jobs: &mut UnboundedReceiver<Job>) {
+async fn serve(shared: &Arc<Shared>, mut watch: Watch, link: Link, jobs: &mut Jobs) {
     let (links, pulse) = (Rc::new(Links::new(link)), Rc::new(Pulse::default()));
     let writer = Rc::new(Writer::new(Arc::clone(shared), Rc::clone(&links), Rc::clone(&pulse)));
     let reads = Rc::new(Cell::new(0_usize));
@@ -102,16 +118,20 @@ async fn serve(shared: &Arc<Shared>, mut watch: Watch, link: Link, jobs: &mut Un
     let watching = spawn_local(watch.run(Arc::clone(shared), Rc::clone(&links), Rc::clone(&pulse)));
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while !shared.closed.load(Ordering::Relaxed) || !writer.is_idle() || reads.get() > 0 {
+    let mut window = pin!(tokio::time::sleep(Duration::ZERO));
+    // The first job of a window. The others are still in the channel.
+    let mut first: Option<WriteJob> = None;
+    while !shared.closed.load(Ordering::Relaxed) || first.is_some() || !writer.is_idle() || reads.get() > 0 {
         tokio::select! {
-            Some(job) = jobs.recv() => {
-                // All that is there, so that rows travel together.
-                let mut job = Some(job);
-                while let Some(next) = job {
-                    begin(next, shared, &links, &pulse, &writer, &reads);
-                    job = jobs.try_recv().ok();
-                }
+            Some(job) = jobs.writes.recv(), if first.is_none() => {
+                first = Some(job);
+                window.as_mut().reset(tokio::time::Instant::now() + shared.options.commit_window);
             }
+            () = &mut window, if first.is_some() => {
+                let others = std::iter::from_fn(|| jobs.writes.try_recv().ok());
+                writer.take(first.take().into_iter().chain(others).flat_map(WriteJob::into_units));
+            }
+            Some(job) = jobs.reads.recv() => begin(job, shared, &links, &pulse, &reads),
             () = writer.freed() => {}
             _ = tick.tick() => writer.refuse_overdue(),
         }
@@ -120,24 +140,15 @@ async fn serve(shared: &Arc<Shared>, mut watch: Watch, link: Link, jobs: &mut Un
     watching.abort();
 }
 
-/// Begins a job on the store's thread.
-fn begin(
-    job: Job,
-    shared: &Arc<Shared>,
-    links: &Rc<Links>,
-    pulse: &Rc<Pulse>,
-    writer: &Writer,
-    reads: &Rc<Cell<usize>>,
-) {
+/// Begins a read on the store's thread.
+fn begin(job: ReadJob, shared: &Arc<Shared>, links: &Rc<Links>, pulse: &Rc<Pulse>, reads: &Rc<Cell<usize>>) {
     match job {
-        Job::Commit(group, records, arrived) => writer.take(unit::of_group(group, records, arrived)),
-        Job::Import(records, told, arrived) => writer.take(unit::of_import(records, told, arrived)),
-        Job::Scan(pieces) => {
+        ReadJob::Scan(pieces) => {
             // Not waited for at the end: its reader learns that it has broken off.
             let (shared, links, pulse) = (Arc::clone(shared), Rc::clone(links), Rc::clone(pulse));
             spawn_local(async move { scan::run(&shared, &links, &pulse, pieces).await });
         }
-        Job::Read(user, movies, answer, permit) => {
+        ReadJob::Bookmarks(user, movies, answer, permit) => {
             reads.set(reads.get() + 1);
             let (shared, links) = (Arc::clone(shared), Rc::clone(links));
             let (pulse, reads) = (Rc::clone(pulse), Rc::clone(reads));
@@ -193,7 +204,8 @@ impl Watch {
             shared.metrics.clock_ahead_us.set(verdict.ahead_us);
             self.clocks = Some(verdict);
         }
-        let seen = durability::seen(connection).await;
+        let CommitLogs { durability: seen, is_grouped } = durability::seen(connection).await;
+        shared.rows_may_share.store(!is_grouped, Ordering::Relaxed);
         // A node that is away says nothing; what was seen of it before still holds.
         if shared.condition.durability() != Some(seen)
             && (seen != Durability::Unknown || shared.condition.durability().is_none())

@@ -6,8 +6,9 @@
 //! **Rows travel together** to a node that has more requests than it works on at once: those that go there at one moment,
 //! [`ROWS_TOGETHER`] at most, share a request, an unlogged CQL batch. It spares both sides most of what a request costs,
 //! and nothing waits for it to fill. A node carries out its rows one after the other, each with its own sync, so a node
-//! with fewer than [`REQUESTS_MIN`] requests gets each row by itself. Rows that share a request also fail together, as
-//! when another replica of one of them is gone: they are repeated one by one.
+//! with fewer than [`REQUESTS_MIN`] requests gets each row by itself, and where syncs are far between (`group`, see
+//! [`super::durability`]) each row always goes by itself. Rows that share a request also fail together, as when another
+//! replica of one of them is gone: they are repeated one by one.
 //!
 //! **Which node.** Of the replicas that can be reached the one with the most room in its [`Window`]: a node that hangs
 //! keeps its window full and is passed over by itself. If none has room the row waits here, in the order of arrival.
@@ -37,6 +38,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -128,6 +130,7 @@ impl Writer {
         }
         let link = self.links.current();
         let cluster = link.connection.cluster();
+        let may_share = self.shared.rows_may_share.load(Ordering::Relaxed);
         // Of each node the rows that leave together. There are a few nodes at a time.
         let mut together: Vec<(Rc<NodeState>, Vec<Unit>)> = Vec::new();
         while let Some(unit) = queue.front() {
@@ -135,7 +138,7 @@ impl Writer {
             let unit = queue.pop_front().expect("there is a front");
             node.under_way.set(node.under_way.get() + 1);
             self.under_way.set(self.under_way.get() + 1);
-            if !matches!(unit.work, Work::Row(_)) || node.requests.get() < REQUESTS_MIN {
+            if !may_share || !matches!(unit.work, Work::Row(_)) || node.requests.get() < REQUESTS_MIN {
                 self.start(vec![unit], node, !queue.is_empty());
                 continue;
             }
