@@ -2,8 +2,9 @@
 //!
 //! One session on one current-thread runtime, and DEPTH tasks that each write a row, wait for the acknowledgement and
 //! write the next: the statement, the consistency and the write times of the service, and nothing else of it. Run as
-//! `bare_driver NODES KEYSPACE USERS TITLES DEPTH SECONDS`: rows go round over users 1 to USERS, then titles 1 to TITLES.
-//! Prints what it saw as one line of JSON.
+//! `bare_driver NODES KEYSPACE USERS TITLES DEPTH SECONDS RATE`: rows go round over users 1 to USERS, then titles 1 to
+//! TITLES; at RATE rows a second, each at its time and its latency counted from then, or as fast as they are acknowledged
+//! if that is 0. Prints what it saw as one line of JSON.
 
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
@@ -26,15 +27,19 @@ struct Writer {
     rows: Cell<i64>,
     last_write_time: Cell<i64>,
     micros: RefCell<Vec<u32>>,
+    began: Instant,
     until: Instant,
+    /// Rows a second; 0 for as many as can be.
+    rate: f64,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [nodes, keyspace, users, titles, depth, seconds] = &arguments[..] else {
-        return Err("usage: bare_driver NODES KEYSPACE USERS TITLES DEPTH SECONDS".into());
+    let [nodes, keyspace, users, titles, depth, seconds, rate] = &arguments[..] else {
+        return Err("usage: bare_driver NODES KEYSPACE USERS TITLES DEPTH SECONDS RATE".into());
     };
     let (users, titles, depth): (i64, i64, u32) = (users.parse()?, titles.parse()?, depth.parse()?);
+    let rate: f64 = rate.parse()?;
     let lasts = Duration::from_secs(seconds.parse()?);
     let nodes: Vec<&str> = nodes.split(',').collect();
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -49,9 +54,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut insert = session.prepare(text).await?;
         insert.set_is_idempotent(true);
         let (rows, last_write_time, micros) = (Cell::new(0), Cell::new(0), RefCell::default());
-        let until = Instant::now() + lasts;
-        let writer = Rc::new(Writer { session, insert, users, titles, rows, last_write_time, micros, until });
         let (began, cpu_ticks) = (Instant::now(), ticks()?);
+        let until = began + lasts;
+        let writer =
+            Rc::new(Writer { session, insert, users, titles, rows, last_write_time, micros, began, until, rate });
         let tasks: Vec<_> = (0..depth).map(|_| tokio::task::spawn_local(write(Rc::clone(&writer)))).collect();
         for task in tasks {
             task.await??;
@@ -75,12 +81,18 @@ fn main() -> Result<(), Box<dyn Error>> {
 async fn write(writer: Rc<Writer>) -> Result<(), scylla::errors::ExecutionError> {
     while Instant::now() < writer.until {
         let row = writer.rows.replace(writer.rows.get() + 1);
+        let mut began = Instant::now();
+        if writer.rate > 0.0 {
+            #[expect(clippy::cast_precision_loss, reason = "a bench's rows are far fewer than 2^52")]
+            let due = writer.began + Duration::from_secs_f64(row as f64 / writer.rate);
+            tokio::time::sleep_until(due.into()).await;
+            began = due;
+        }
         let (user, movie) = (1 + row % writer.users, 1 + row / writer.users % writer.titles);
         #[expect(clippy::disallowed_methods, reason = "nobody sets the time of a measurement")]
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let write_time = i64::try_from(wall.as_micros()).unwrap_or_default().max(writer.last_write_time.get() + 1);
         writer.last_write_time.set(write_time);
-        let began = Instant::now();
         let values = (
             user,
             movie,

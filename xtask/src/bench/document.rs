@@ -226,13 +226,17 @@ fn figures(name: &str, result: &Value, files: &mut Vec<(String, String)>) -> Str
         }
         "cassandra" => {
             line(
-                "| `concurrent_writes` | writes under way | | rows/s | its CPU, µs a row | JVM, µs a row | p50, ms | p99, ms |\n|---|---|---|---|---|---|---|---|"
+                "| `concurrent_writes` | load | | rows/s | its CPU, µs a row | JVM, µs a row | p50, ms | p99, ms |\n|---|---|---|---|---|---|---|---|"
                     .to_owned(),
             );
-            for row in result["by_depth"].as_array().into_iter().flatten() {
+            for row in result["by_pace"].as_array().into_iter().flatten() {
                 let fields = ["per_s", "client_us", "jvm_us", "p50_ms", "p99_ms"].map(|field| spread(&row[field]));
-                let [setting, depth] = ["concurrent_writes", "depth"].map(|field| number(&row[field]));
-                line(format!("| {setting} | {depth} | {} | {} |", text(&row["peer"]), fields.join(" | ")));
+                let load = match &row["rate"] {
+                    Value::Null => format!("{} under way", number(&row["depth"])),
+                    rate => format!("{} a second", number(rate)),
+                };
+                let setting = number(&row["concurrent_writes"]);
+                line(format!("| {setting} | {load} | {} | {} |", text(&row["peer"]), fields.join(" | ")));
             }
             line(format!(
                 "\nMedian, least and most of {} rounds of {} s each, in turn. Reads through the service, one at a time: a \

@@ -2,8 +2,8 @@
 //!
 //! Any number of processes may share a cluster; none of them keeps anything. One thread per process talks to it, with
 //! one session of the `scylla` driver on a runtime of that thread's own: the driver runs its connections on the runtime
-//! that built the session, and a worker must neither wait for them nor work for them. `commit` and the reads hand jobs
-//! to that thread and return at once.
+//! that built the session, and a worker must neither wait for them nor work for them (measured:
+//! docs/decisions/cassandra-session.md). `commit` and the reads hand jobs to that thread and return at once.
 //!
 //! **The promise.** A write is settled with `Ok` once the consistency level asked for (`LOCAL_QUORUM` unless told
 //! otherwise) has acknowledged it. Whether a node syncs before it acknowledges is the cluster's setting; it is read

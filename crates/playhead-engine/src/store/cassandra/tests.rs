@@ -454,7 +454,7 @@ fn rows_of_one_moment_go_by_themselves_where_syncs_are_far_between() {
     let cql = Cql::of(&options);
     let rig = Rig { deadline: PATIENCE, ..Rig::default() };
     let clock = Arc::new(Running::ahead_of(&cql, 0));
-    let caller = Caller::of(ready(Cassandra::open_with(options.clone(), clock, Arc::default(), rig).unwrap()));
+    let caller = Caller::of(ready(Cassandra::open_with(options, clock, Arc::default(), rig).unwrap()));
     let puts: Vec<Write> = (0..500).map(|_| put(new_user(), 5.0)).collect();
     assert!(caller.each(&puts).iter().all(Result::is_ok));
     assert!(cql.most_partitions_of_a_batch() <= 1);
