@@ -278,13 +278,17 @@ fn quoted(value: &str) -> String {
 
 /// When a process was started, by the kernel's count; `None` if there is none, or only its remains.
 fn started_at(id: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // Behind the name, which may hold anything, come the state and 18 fields before the time of the start.
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    if fields.next()? == "Z" {
-        return None;
-    }
-    fields.nth(18).map(str::to_owned)
+    started_of(&fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
+}
+
+fn started_of(stat: &str) -> Option<String> {
+    // Behind the name, which may hold anything: of the state and the fields that follow it, that of the threads and that
+    // of the start.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let (state, threads, started) = (*fields.first()?, *fields.get(17)?, *fields.get(19)?);
+    // After a kill the first thread may be gone while others still wait for the disk, and hold all that was open.
+    let is_gone = state == "Z" && threads.parse::<u32>().is_ok_and(|threads| threads <= 1);
+    (!is_gone).then(|| started.to_owned())
 }
 
 /// Between two looks at a process that tells nobody when it is ready.
@@ -303,5 +307,17 @@ mod tests {
         assert_eq!(started_at(own), started_at(own));
         assert!(started_at(own).unwrap().parse::<u64>().is_ok());
         assert_eq!(started_at(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_process_is_gone_once_its_last_thread_is() {
+        let stat = |state: &str, threads: u32| {
+            format!(
+                "7 (a) b) {state} 1 7 7 0 -1 4194304 1 0 0 0 1 1 0 0 20 0 {threads} 0 4711 0 0 18446744073709551615"
+            )
+        };
+        assert_eq!(started_of(&stat("S", 40)).as_deref(), Some("4711"));
+        assert_eq!(started_of(&stat("Z", 3)).as_deref(), Some("4711"));
+        assert_eq!(started_of(&stat("Z", 1)), None);
     }
 }
