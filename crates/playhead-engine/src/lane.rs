@@ -359,7 +359,7 @@ mod tests {
         fn titles(&self, _: UserId) -> BoxFuture<'static, Result<Vec<Bookmark>, StoreError>> {
             unreachable!("lanes do not read")
         }
-        fn scan(&self) -> crate::store::scan::Scan {
+        fn scan(&self, _: Option<UserId>) -> crate::store::scan::Scan {
             unreachable!("lanes do not read")
         }
         fn condition(&self) -> &Condition {

@@ -178,9 +178,9 @@ impl EngineHandle {
         self.0.store.titles(user).await
     }
 
-    /// A walk over all that is stored, see [`store::scan`].
+    /// A walk over all that is stored, or from a user on, see [`store::scan`].
     #[must_use]
-    pub fn scan(&self) -> Scan {
-        self.0.store.scan()
+    pub fn scan(&self, from: Option<UserId>) -> Scan {
+        self.0.store.scan(from)
     }
 }

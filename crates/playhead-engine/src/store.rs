@@ -56,8 +56,9 @@ pub trait Store: Send + Sync + 'static {
     /// A user's titles in the order of [`newest_first`], [`TITLES_LISTED_MAX`] at most.
     fn titles(&self, user: UserId) -> BoxFuture<'static, Result<Vec<Bookmark>, StoreError>>;
 
-    /// Walks over all that is stored; see [`scan`] for what it promises.
-    fn scan(&self) -> Scan;
+    /// Walks over all that is stored, or over what comes from this user on, him included, in a walk over all of it; see
+    /// [`scan`] for what it promises.
+    fn scan(&self, from: Option<UserId>) -> Scan;
 
     /// How the store is.
     fn condition(&self) -> &Condition;

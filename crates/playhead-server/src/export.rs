@@ -1,4 +1,5 @@
-//! `GET /export` of the operations listener: everything that the store holds, as the lines of [`playhead_archive`].
+//! `GET /export` of the operations listener: everything that the store holds, as the lines of [`playhead_archive`]; with
+//! `?from_user=ID` what comes from that user on, for an export that broke off.
 //!
 //! There is no such path unless the server was given a token for it ([`ExportToken`]): it gives away what every viewer
 //! has watched. The token is asked for as `Authorization: Bearer`, and compared in constant time.
@@ -9,20 +10,20 @@
 //!
 //! **The limits.** One export at a time; another one gets 503. A client that takes nothing for [`STALL`] is let go.
 
-use crate::problem::{NOT_READY, Problem};
+use crate::problem::{NOT_READY, Problem, UNKNOWN_QUERY};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Digest, SHA256, digest};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, Uri};
 use http_body_util::channel::{Channel, Sender};
 use playhead_archive::Writer;
-use playhead_core::Clock;
+use playhead_core::{Clock, UserId};
 use playhead_engine::{Engine, Scan};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,15 +100,27 @@ impl Export {
 #[error("the export has broken off")]
 struct BrokenOff;
 
-async fn export(State(export): State<Export>, headers: HeaderMap) -> Result<Response, Problem> {
+/// What may be asked for.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    from_user: Option<String>,
+}
+
+async fn export(State(export): State<Export>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     if !export.token.is_in(&headers) {
         return Err(Problem::Unauthorized);
     }
+    let asked = Query::<Asked>::try_from_uri(&uri).ok();
+    let from = asked.map(|Query(asked)| asked.from_user.map(|user| user.parse::<UserId>()).transpose());
+    let Some(Ok(from)) = from else {
+        return Ok((UNKNOWN_QUERY, "the query may be from_user=ID, and nothing else\n").into_response());
+    };
     let Ok(turn) = Arc::clone(&export.turn).try_acquire_owned() else {
         return Ok((NOT_READY, "an export is under way: try again when it has ended\n").into_response());
     };
     let exported_at = export.clock.now();
-    let mut scan = export.engine.handle().scan();
+    let mut scan = export.engine.handle().scan(from);
     // Whether it can be read at all shows before the status leaves.
     let first = match scan.next().await {
         Ok(first) => first.unwrap_or_default(),

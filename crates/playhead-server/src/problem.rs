@@ -274,6 +274,9 @@ pub(crate) fn kept() -> Response {
 /// A status that says "not now" to whoever asks whether this server takes requests.
 pub(crate) const NOT_READY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
+/// What the operations listener answers to a query that it does not know.
+pub(crate) const UNKNOWN_QUERY: StatusCode = StatusCode::BAD_REQUEST;
+
 /// The statuses that are counted one by one; the last slot of [`status_slot`] takes any other.
 pub(crate) const STATUSES: [StatusCode; 12] = [
     StatusCode::NO_CONTENT,

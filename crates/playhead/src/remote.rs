@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use playhead_core::UserId;
 use playhead_load::target::Target;
 use std::io::{self, Read};
 use std::time::Duration;
@@ -33,8 +34,8 @@ pub(crate) struct RemoteExport {
 }
 
 impl RemoteExport {
-    /// Asks for it. `url` is `http://HOST:PORT` of the operations listener.
-    pub(crate) fn ask(url: &str, token: &[u8]) -> Result<Self, Failure> {
+    /// Asks for it, from a user on. `url` is `http://HOST:PORT` of the operations listener.
+    pub(crate) fn ask(url: &str, token: &[u8], from: Option<UserId>) -> Result<Self, Failure> {
         let spelling = || Failure::usage("--admin is http://HOST:PORT, the server's second address, without a path");
         if url.starts_with("https://") {
             return Err(Failure::usage(
@@ -46,7 +47,8 @@ impl RemoteExport {
             anyhow!("the token in --admin-token-file can't be sent: it is one line of visible characters")
         })?;
         bearer.set_sensitive(true);
-        let request = Request::get("/export")
+        let path = from.map_or_else(|| "/export".to_owned(), |user| format!("/export?from_user={user}"));
+        let request = Request::get(path)
             .header(HOST, &target.host)
             .header(AUTHORIZATION, bearer)
             .body(Empty::<Bytes>::new())

@@ -229,12 +229,25 @@ impl Bench {
         Ok(())
     }
 
-    /// Compares a walk over everything, as far as it is about users that were written here.
+    /// Compares a walk over everything, as far as it is about users that were written here, and one from a user amid
+    /// them on.
     pub(super) fn compare_scan(&self) -> Result<(), String> {
-        let (mut scanned, has_barriers) =
-            self.caller().scan().map_err(|error| format!("the walk broke off: {error}"))?;
         let users: BTreeSet<_> = self.seen.iter().map(|(user, _)| *user).collect();
-        scanned.retain(|record| users.contains(&record.user));
+        let walk = |from| {
+            let (mut scanned, has_barriers) =
+                self.caller().scan(from).map_err(|error| format!("the walk broke off: {error}"))?;
+            scanned.retain(|record| users.contains(&record.user));
+            Ok::<_, String>((scanned, has_barriers))
+        };
+        let (mut scanned, has_barriers) = walk(None)?;
+        if let Some(amid) = scanned.get(scanned.len() / 2).map(|record| record.user) {
+            let first = scanned.iter().position(|record| record.user == amid).expect("it was found there");
+            let (rest, _) = walk(Some(amid))?;
+            if rest != scanned[first..] {
+                let expected = &scanned[first..];
+                return Err(format!("a walk from user {amid} on gives\n{rest:?}, not\n{expected:?}"));
+            }
+        }
         scanned.sort_unstable_by_key(|record| (record.user, record.kind != RecordKind::Erase, record.row.movie));
         let mut expected = self.oracle.model.records();
         expected.retain(|record| match record.kind {

@@ -129,12 +129,12 @@ impl Caller {
         self.runtime.block_on(self.handle.titles(user))
     }
 
-    /// Everything that is stored, and whether barriers are among it.
+    /// Everything that is stored, or from a user on, and whether barriers are among it.
     ///
     /// # Errors
     /// If the store could not be read to its end.
-    pub fn scan(&self) -> Result<(Vec<Record>, bool), StoreError> {
-        let mut scan = self.handle.scan();
+    pub fn scan(&self, from: Option<UserId>) -> Result<(Vec<Record>, bool), StoreError> {
+        let mut scan = self.handle.scan(from);
         let mut records = Vec::new();
         while let Some(piece) = self.runtime.block_on(scan.next())? {
             records.extend(piece);

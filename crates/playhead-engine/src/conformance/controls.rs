@@ -33,6 +33,7 @@ enum Flaw {
     ListForgetsTheGreatestTitle,
     WalkLeavesOutTheGreatestUser,
     WalkLeavesOutBarriers,
+    WalkFromAUserLeavesThemOut,
     RetentionIsIgnored,
     ClosedStillTakes,
     WriteTimesFollowTheClock,
@@ -210,8 +211,13 @@ impl Store for Flawed {
         future::ready(Ok(titles)).boxed()
     }
 
-    fn scan(&self) -> Scan {
+    fn scan(&self, from: Option<UserId>) -> Scan {
         let mut records = self.read(Model::records);
+        let is_after = |user: UserId, from: UserId| match self.flaw {
+            Flaw::WalkFromAUserLeavesThemOut => user > from,
+            _ => user >= from,
+        };
+        records.retain(|record| from.is_none_or(|from| is_after(record.user, from)));
         records.retain(|record| record.kind != RecordKind::Put || self.shown(&record.row));
         match self.flaw {
             Flaw::WalkLeavesOutTheGreatestUser => records.retain(|record| record.user.0 != i64::MAX),
@@ -284,6 +290,7 @@ fn each_flaw_is_found_by_the_case_made_for_it() {
         (Flaw::ListIsUnbounded, "a list shows the newest titles up to its bound"),
         (Flaw::WalkLeavesOutTheGreatestUser, "a walk gives everything"),
         (Flaw::WalkLeavesOutBarriers, "a walk gives everything"),
+        (Flaw::WalkFromAUserLeavesThemOut, "a walk gives everything"),
         (Flaw::ListForgetsTheGreatestTitle, "ids at the edges of their range are told apart"),
         (Flaw::RetentionIsIgnored, "a row past its retention is not shown"),
         (Flaw::ClosedStillTakes, "a closed store refuses"),

@@ -178,7 +178,7 @@ enum WriteJob {
 /// What it is asked to find. [`READS_MAX`] bounds how many wait.
 enum ReadJob {
     Bookmarks(UserId, Option<Vec<MovieId>>, oneshot::Sender<ReadOutcome>, OwnedSemaphorePermit),
-    Scan(Pieces),
+    Scan(Option<UserId>, Pieces),
 }
 
 type ReadOutcome = Result<Vec<Bookmark>, StoreError>;
@@ -291,10 +291,10 @@ impl Store for Cassandra {
         self.read(user, None)
     }
 
-    fn scan(&self) -> Scan {
+    fn scan(&self, from: Option<UserId>) -> Scan {
         let (pieces, scan) = Scan::new(false);
         // If the thread is gone, the reader learns that the walk has broken off.
-        let _ = self.reads.send(ReadJob::Scan(pieces));
+        let _ = self.reads.send(ReadJob::Scan(from, pieces));
         scan
     }
 
@@ -348,7 +348,7 @@ impl ReadJob {
     fn refuse(self) {
         match self {
             // A walk that ends without its end has broken off.
-            Self::Scan(pieces) => drop(pieces),
+            Self::Scan(_, pieces) => drop(pieces),
             // Who asked may have gone.
             Self::Bookmarks(_, _, answer, _) => {
                 drop(answer.send(Err(StoreError::Refused(Refusal::Unavailable))));

@@ -31,7 +31,7 @@ impl Store for Discard {
         future::ready(Ok(Vec::new())).boxed()
     }
 
-    fn scan(&self) -> Scan {
+    fn scan(&self, _from: Option<UserId>) -> Scan {
         Scan::on_a_thread(true, |_| Ok(()))
     }
 

@@ -581,8 +581,8 @@ impl Store for Embedded {
         self.shared.reader.titles(user)
     }
 
-    fn scan(&self) -> Scan {
-        scan::of_running(&self.shared)
+    fn scan(&self, from: Option<UserId>) -> Scan {
+        scan::of_running(&self.shared, from)
     }
 
     fn condition(&self) -> &Condition {

@@ -186,9 +186,9 @@ impl Store for Faulty {
         }
     }
 
-    fn scan(&self) -> Scan {
+    fn scan(&self, from: Option<UserId>) -> Scan {
         match self.next_read() {
-            Ok(()) => self.store.scan(),
+            Ok(()) => self.store.scan(from),
             Err(error) => Scan::on_a_thread(true, move |_| Err(error)),
         }
     }

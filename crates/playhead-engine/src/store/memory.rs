@@ -154,8 +154,9 @@ impl Store for Memory {
         future::ready(Ok(titles)).boxed()
     }
 
-    fn scan(&self) -> Scan {
+    fn scan(&self, from: Option<UserId>) -> Scan {
         let mut records = self.state().model.records();
+        records.retain(|record| from.is_none_or(|from| record.user >= from));
         records.retain(|record| record.kind != RecordKind::Put || self.is_retained(&record.row));
         Scan::on_a_thread(true, move |pieces| pieces.put_all(records.into_iter().map(Ok)))
     }

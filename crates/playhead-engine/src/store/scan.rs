@@ -4,9 +4,10 @@
 //! for `GET /export` and `playhead export`.
 //!
 //! **The promise.** Everything that was acknowledged before the walk was asked for is in it, unless it was replaced,
-//! forgotten or has expired since. Rows come as [`RecordKind::Put`], barriers as forgets and erasures; of one title there is its row or
-//! its forget, whichever is newer, and nothing that an erasure of its user bars. A walk that does not get to its end
-//! says so: [`Scan::next`] gives an error, never an early `None`.
+//! forgotten or has expired since. Users come in the store's own order, which is the same in each walk, all of a user
+//! together: a walk that broke off can go on from the user that came last. Rows come as [`RecordKind::Put`], barriers as
+//! forgets and erasures; of one title there is its row or its forget, whichever is newer, and nothing that an erasure of
+//! its user bars. A walk that does not get to its end says so: [`Scan::next`] gives an error, never an early `None`.
 //!
 //! **The limits.** [`PIECES_AHEAD`] pieces of a few thousand records wait for the reader; a slow one slows the walk, and
 //! one that lets go of it ends it. The store's writers and readers do not wait for it.

@@ -137,7 +137,8 @@ pub(crate) fn run(flags: &Import) -> Result<(), Failure> {
     }
 }
 
-fn open(path: &Path) -> Result<Box<dyn BufRead>, Failure> {
+/// A file that `export` wrote, or stdin, decompressed.
+pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>, Failure> {
     let unreadable = || format!("can't read {}", path.display());
     let mut input: Box<dyn BufRead> = if path.as_os_str() == "-" {
         Box::new(BufReader::new(io::stdin()))

@@ -5,6 +5,8 @@ use crate::client::{PROGRESS, beat, dev_secret, mint};
 use crate::export::{Place, check_barriers, done, lists, write_story};
 use crate::process::{Ended, run};
 use serde_json::json;
+use std::collections::BTreeSet;
+use std::fs;
 
 impl Place {
     fn import_into(&self, cluster: &Cluster, keyspace: &str, file: &str) -> Ended {
@@ -14,7 +16,7 @@ impl Place {
 
     fn export_of_cluster(&self, cluster: &Cluster, keyspace: &str, file: &str) -> Ended {
         let store = ["--store", "cassandra", "--cassandra-nodes", &cluster.nodes, "--cassandra-keyspace", keyspace];
-        run(&[&["export", &self.text(file), "--output", "json"][..], &store].concat())
+        run(&[&["export", &self.text(file), "--resume", "--output", "json"][..], &store].concat())
     }
 }
 
@@ -115,6 +117,14 @@ fn cassandra_loses_nothing_that_a_load_was_promised_on_the_way() {
     drop(embedded);
     let keyspace = Keyspace::of(&cluster);
     done(&place.import_into(&cluster, &keyspace.name, "export.ndjson.zst"));
+    // An export that broke off in the midst, in the order of a cluster, goes on.
+    done(&place.export_of_cluster(&cluster, &keyspace.name, "whole.ndjson"));
+    let whole = fs::read(place.path("whole.ndjson")).unwrap();
+    fs::write(place.path("part.ndjson.partial"), &whole[..whole.len() / 2]).unwrap();
+    let resumed = done(&place.export_of_cluster(&cluster, &keyspace.name, "part.ndjson"));
+    assert!(resumed["lines_of_earlier_run"].as_u64() > Some(100), "{resumed}");
+    let distinct = |file: &str| place.lines(file).into_iter().collect::<BTreeSet<_>>();
+    assert_eq!(distinct("part.ndjson"), distinct("whole.ndjson"));
     place.share_secret("node");
     let server = start(&cluster.launch(&place.path("node"), &keyspace.name));
     let verified = load(&["load", "verify"], &server, "node");

@@ -432,7 +432,7 @@ fn a_directory_in_use_is_neither_exported_nor_imported_into() {
 }
 
 /// A file of so many rows of users above 0, newest in no order.
-fn many_rows(path: &Path, count: u32) {
+pub(crate) fn many_rows(path: &Path, count: u32) {
     let mut text =
         json!({"header": {"format": 1, "version": "0", "exported_at_us": 1, "has_barriers": true}}).to_string();
     text.push('\n');

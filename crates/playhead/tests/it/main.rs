@@ -54,6 +54,7 @@ mod descriptors;
 mod disk_faults;
 mod docs;
 mod export;
+mod export_resume;
 mod http2;
 mod ledger;
 mod load;

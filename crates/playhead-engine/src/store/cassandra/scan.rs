@@ -32,16 +32,27 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SLICES: i128 = 64;
 
 /// Walks, and ends the walk.
-pub(super) async fn run(shared: &Shared, links: &Links, pulse: &Pulse, pieces: Pieces) {
-    let outcome = walk(shared, links, pulse, &pieces).await;
+pub(super) async fn run(shared: &Shared, links: &Links, pulse: &Pulse, from: Option<UserId>, pieces: Pieces) {
+    let outcome = walk(shared, links, pulse, from, &pieces).await;
     pieces.end(outcome).await;
 }
 
-async fn walk(shared: &Shared, links: &Links, pulse: &Pulse, pieces: &Pieces) -> Result<(), StoreError> {
-    for slice in 0..SLICES {
+async fn walk(
+    shared: &Shared,
+    links: &Links,
+    pulse: &Pulse,
+    from: Option<UserId>,
+    pieces: &Pieces,
+) -> Result<(), StoreError> {
+    let before = match from {
+        Some(user) => token_before(shared, links, user)?,
+        None => i64::MIN,
+    };
+    let slices = (0..SLICES).map(slice_of_ring).map(|(after, to)| (after.max(before), to));
+    for slice in slices.filter(|(after, to)| after < to) {
         let mut state = PagingState::start();
         loop {
-            let (piece, next) = page(shared, links, pulse, pieces, slice_of_ring(slice), state).await?;
+            let (piece, next) = page(shared, links, pulse, pieces, slice, state).await?;
             pieces.put(piece).await?;
             match next.into_paging_control_flow() {
                 std::ops::ControlFlow::Continue(next) => state = next,
@@ -50,6 +61,17 @@ async fn walk(shared: &Shared, links: &Links, pulse: &Pulse, pieces: &Pieces) ->
         }
     }
     Ok(())
+}
+
+/// The token right before a user's.
+fn token_before(shared: &Shared, links: &Links, user: UserId) -> Result<i64, StoreError> {
+    let keyspace = shared.options.keyspace.as_str();
+    let link = links.current();
+    let token = link.connection.cluster().compute_token(keyspace, statements::TABLE, &(user.0,)).map_err(|error| {
+        tracing::error!(error = chain(&error), "where a walk is to go on can't be told");
+        StoreError::Refused(Refusal::Unavailable)
+    })?;
+    Ok(token.value().saturating_sub(1))
 }
 
 /// The token after which a slice begins, and its last. No row has the least token of all.

@@ -186,8 +186,8 @@ impl Store for Masked {
         self.store.titles(UserId(user.0 ^ self.mask))
     }
 
-    fn scan(&self) -> Scan {
-        let (mut scan, mask) = (self.store.scan(), self.mask);
+    fn scan(&self, from: Option<UserId>) -> Scan {
+        let (mut scan, mask) = (self.store.scan(from.map(|user| UserId(user.0 ^ self.mask))), self.mask);
         Scan::on_a_thread(scan.has_barriers(), move |pieces| {
             while let Some(piece) = scan.blocking_next()? {
                 pieces.put_all(piece.into_iter().map(|mut record| {

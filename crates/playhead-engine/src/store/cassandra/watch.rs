@@ -143,10 +143,10 @@ async fn serve(shared: &Arc<Shared>, mut watch: Watch, link: Link, jobs: &mut Jo
 /// Begins a read on the store's thread.
 fn begin(job: ReadJob, shared: &Arc<Shared>, links: &Rc<Links>, pulse: &Rc<Pulse>, reads: &Rc<Cell<usize>>) {
     match job {
-        ReadJob::Scan(pieces) => {
+        ReadJob::Scan(from, pieces) => {
             // Not waited for at the end: its reader learns that it has broken off.
             let (shared, links, pulse) = (Arc::clone(shared), Rc::clone(links), Rc::clone(pulse));
-            spawn_local(async move { scan::run(&shared, &links, &pulse, pieces).await });
+            spawn_local(async move { scan::run(&shared, &links, &pulse, from, pieces).await });
         }
         ReadJob::Bookmarks(user, movies, answer, permit) => {
             reads.set(reads.get() + 1);

@@ -232,12 +232,17 @@ impl Base {
         Ok(Scan { user, items: self.view()?.range((Bound::Included(&first), Bound::Included(&last))) })
     }
 
-    /// Walks all that is stored, as of this moment, expired things too: users ascending, each as [`scan`](Self::scan).
+    /// Walks all that is stored from a user on, as of this moment, expired things too: users ascending, each as
+    /// [`scan`](Self::scan).
     ///
     /// # Errors
     /// As [`mark`](Self::mark), here or from the iterator.
-    pub(crate) fn everything(&self) -> Result<impl Iterator<Item = Result<(UserId, BaseItem), BaseError>>, BaseError> {
-        let items = self.view()?.range((Bound::Unbounded, Bound::Unbounded));
+    pub(crate) fn everything(
+        &self,
+        from: UserId,
+    ) -> Result<impl Iterator<Item = Result<(UserId, BaseItem), BaseError>> + use<>, BaseError> {
+        let first = from.to_sortable_bytes();
+        let items = self.view()?.range((Bound::Included(&first), Bound::Unbounded));
         Ok(items.filter_map(|item| item.and_then(|(key, value)| item_at(&key, &value)).transpose()))
     }
 

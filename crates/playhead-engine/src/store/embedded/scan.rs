@@ -31,12 +31,12 @@ use std::time::Duration;
 /// Between two looks at whether a drain has ended.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Walks over a running store.
-pub(super) fn of_running(shared: &Arc<Shared>) -> Scan {
+/// Walks over a running store, from a user on.
+pub(super) fn of_running(shared: &Arc<Shared>, from: Option<UserId>) -> Scan {
     let shared = Arc::clone(shared);
     Scan::on_a_thread(true, move |pieces| {
         bring_to_base(&shared, pieces)?;
-        let walked = walk(&shared.base, &Memtable::new(), shared.clock.now(), pieces);
+        let walked = walk(&shared.base, &Memtable::new(), shared.clock.now(), from, pieces);
         if walked.is_err() && !pieces.is_unread() {
             shared.metrics.base_read_errors.add(1);
         }
@@ -62,13 +62,13 @@ fn bring_to_base(shared: &Shared, pieces: &Pieces) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Walks over the store in a directory that no process uses. Blocks for as long as reading the log takes; holds the
+/// Walks over the store in a directory that no process uses, from a user on. Blocks for as long as reading the log takes; holds the
 /// directory until the walk ends. Nothing is changed, but for files that the base has done with and removes whenever it
 /// is opened.
 ///
 /// # Errors
 /// What keeps the store from being opened.
-pub fn of_stopped(options: &EmbeddedOptions, clock: &Arc<dyn Clock>) -> Result<Scan, OpenError> {
+pub fn of_stopped(options: &EmbeddedOptions, clock: &Arc<dyn Clock>, from: Option<UserId>) -> Result<Scan, OpenError> {
     let directory = &options.directory;
     let is_there = |path: &Path| path.try_exists().unwrap_or(false);
     let places = Places::of(directory);
@@ -95,29 +95,40 @@ pub fn of_stopped(options: &EmbeddedOptions, clock: &Arc<dyn Clock>) -> Result<S
     }
     let now = clock.now();
     Ok(Scan::on_a_thread(true, move |pieces| {
-        let walked = walk(&base, &table, now, pieces);
+        let walked = walk(&base, &table, now, from, pieces);
         drop(base);
         drop(lock);
         walked
     }))
 }
 
-fn walk(base: &Base, table: &Memtable, now: WriteTime, pieces: &mut Pieces) -> Result<(), StoreError> {
+fn walk(
+    base: &Base,
+    table: &Memtable,
+    now: WriteTime,
+    from: Option<UserId>,
+    pieces: &mut Pieces,
+) -> Result<(), StoreError> {
     let told = |error: BaseError| {
         tracing::error!(error = &error as &dyn std::error::Error, "the base could not be read to its end");
         StoreError::Refused(Refusal::Unavailable)
     };
-    pieces.put_all(records(base, table, now).map_err(told)?.map(|record| record.map_err(told)))
+    let records = records(base, table, now, from.unwrap_or(UserId(i64::MIN))).map_err(told)?;
+    pieces.put_all(records.map(|record| record.map_err(told)))
 }
 
-/// What the base holds, and would hold after a drain of this table, expired things left out.
+/// What the base holds, and would hold after a drain of this table, from a user on, expired things left out.
 pub(super) fn records<'a>(
     base: &'a Base,
     table: &'a Memtable,
     now: WriteTime,
+    from: UserId,
 ) -> Result<impl Iterator<Item = Result<Record, BaseError>> + 'a, BaseError> {
     let filter = base.expiry().filter_at(now);
-    let drained = Drained { stored: base.everything()?.peekable(), edits: edits(table, base, now, &[]).peekable() };
+    let is_before =
+        move |edit: &Result<BaseEdit, BaseError>| edit.as_ref().is_ok_and(|edit| place_of_edit(edit).0 < from);
+    let edits = edits(table, base, now, &[]).skip_while(is_before);
+    let drained = Drained { stored: base.everything(from)?.peekable(), edits: edits.peekable() };
     Ok(drained.filter_map(move |found| found.map(|(user, item)| record_of(user, item, &filter)).transpose()))
 }
 

@@ -31,7 +31,7 @@ fn fresh_mark() -> Mark {
 }
 
 fn all(base: &Base, now: WriteTime) -> Vec<Record> {
-    records(base, &Memtable::new(), now).unwrap().collect::<Result<_, _>>().unwrap()
+    records(base, &Memtable::new(), now, UserId(i64::MIN)).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
 #[test]

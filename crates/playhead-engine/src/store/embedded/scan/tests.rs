@@ -48,14 +48,20 @@ fn a_walk_gives_base_and_table_as_one() {
                     model.apply(&record);
                     table.apply(&record);
                 }
-                let walked: Vec<_> = records(&base, &table, clock.now()).unwrap().collect::<Result<_, _>>().unwrap();
-                let expected: Vec<_> = model.records();
-                assert_eq!(walked, expected, "before the drain of group {sequence}");
+                let walk = |table: &Memtable, from: UserId| -> Vec<Record> {
+                    records(&base, table, clock.now(), from).unwrap().collect::<Result<_, _>>().unwrap()
+                };
+                let check = |table: &Memtable, when: &str| {
+                    let expected = model.records();
+                    assert_eq!(walk(table, UserId(i64::MIN)), expected, "{when} of group {sequence}");
+                    let Some(amid) = expected.get(expected.len() / 2).map(|record| record.user) else { return };
+                    let rest: Vec<_> = expected.into_iter().filter(|record| record.user >= amid).collect();
+                    assert_eq!(walk(table, amid), rest, "{when} of group {sequence}, from user {amid} on");
+                };
+                check(&table, "before the drain");
                 let mark = Mark { store_id: [7; 16], sequence: sequence as u64 + 1, newest: None, version: 1 };
                 drain(&table, &base, &mark, clock.now(), &[]).unwrap();
-                let walked: Vec<_> =
-                    records(&base, &Memtable::new(), clock.now()).unwrap().collect::<Result<_, _>>().unwrap();
-                assert_eq!(walked, expected, "after the drain of group {sequence}");
+                check(&Memtable::new(), "after the drain");
             }
         };
         mostly_on_the_model(&options(&clock), case);
@@ -79,11 +85,11 @@ fn what_has_expired_is_left_out() {
             table.apply(&record);
         }
         let at = |seconds: u64| WriteTime::from_micros(START + seconds * 1_000_000);
-        let count = |now| records(&base, &table, now).unwrap().map(Result::unwrap).count();
+        let count = |now| records(&base, &table, now, UserId(i64::MIN)).unwrap().map(Result::unwrap).count();
         assert_eq!((count(at(59)), count(at(61)), count(at(111))), (4, 1, 0));
         let mark = Mark { store_id: [7; 16], sequence: 1, newest: None, version: 1 };
         drain(&table, &base, &mark, at(0), &[]).unwrap();
-        let count = |now| records(&base, &Memtable::new(), now).unwrap().map(Result::unwrap).count();
+        let count = |now| records(&base, &Memtable::new(), now, UserId(i64::MIN)).unwrap().map(Result::unwrap).count();
         assert_eq!((count(at(59)), count(at(61)), count(at(111))), (4, 1, 0));
     });
 }
