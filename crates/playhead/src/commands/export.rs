@@ -198,10 +198,7 @@ impl Earlier {
         match Reader::new(super::import::open(file)?, WriteTime::MAX) {
             Ok(reader) => Ok(Some(Self { file: file.to_owned(), reader })),
             Err(error) if error.is_loss() => Ok(None),
-            Err(error) => {
-                let complaint = format!("can't go on from {}: remove it", file.display());
-                Err(anyhow::Error::new(error).context(complaint).into())
-            }
+            Err(error) => Err(anyhow::Error::new(error).context(no_beginning(file)).into()),
         }
     }
 
@@ -211,7 +208,7 @@ impl Earlier {
         let exported_at = WriteTime::from_micros(self.reader.header().exported_at_us);
         let mut writer = Writer::new(env!("CARGO_PKG_VERSION"), exported_at, has_barriers);
         let mut last = None;
-        while let Some(records) = next_of(&mut self.reader).with_context(|| self.file.display().to_string())? {
+        while let Some(records) = next_of(&mut self.reader).with_context(|| no_beginning(&self.file))? {
             records.iter().for_each(|record| writer.record(record));
             last = records.last().map_or(last, |record| Some(record.user));
             sink.write_all(&writer.take()).context("can't write")?;
@@ -220,6 +217,10 @@ impl Earlier {
         let Counts { rows, forgets, erases } = writer.counts();
         Ok(TakenOver { writer, records: rows + forgets + erases, has_barriers, last })
     }
+}
+
+fn no_beginning(file: &Path) -> String {
+    format!("can't go on from {}: remove it", file.display())
 }
 
 /// Where records come from.

@@ -143,8 +143,13 @@ fn what_can_not_be_gone_on_from_is_told_or_begun_anew() {
     let place = broken_off(FILES[0]);
     let (data, part) = (place.text("data"), place.path(&partial(FILES[0])));
     let other = archive(&rows(1..=3), false).replace("\"has_barriers\":true", "\"has_barriers\":false");
-    let cases =
-        [(&*other, 2, "another kind of store"), ("something else\n", 1, "remove it"), ("{\"he", 1, "remove it")];
+    let damaged = archive(&rows(1..=3), false) + "\0\0\0\n";
+    let cases = [
+        (&*other, 2, "another kind of store"),
+        (&*damaged, 1, "remove it: line 5 is not right"),
+        ("something else\n", 1, "remove it: this is no export"),
+        ("{\"he", 1, "remove it: this is no export"),
+    ];
     for (left, code, word) in cases {
         fs::write(&part, left).unwrap();
         let ended = resume(&place, FILES[0], &["--data-dir", &data]);
