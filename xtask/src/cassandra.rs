@@ -28,6 +28,7 @@ use rustix::process::Signal;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -131,7 +132,7 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
             println!("contact points: {}", cluster.contact_points()?);
         }
         Action::Stop => cluster.stop()?,
-        Action::Kill(one) => cluster.signal(one.node, Signal::KILL)?,
+        Action::Kill(one) => cluster.kill(one.node..=one.node)?,
         Action::Pause(one) => cluster.signal(one.node, Signal::STOP)?,
         Action::Resume(one) => cluster.signal(one.node, Signal::CONT)?,
         Action::Up(one) => cluster.up(one.node)?,
@@ -222,6 +223,18 @@ impl Cluster {
     /// Sends a signal to a node.
     pub(crate) fn signal(&self, number: u8, signal: Signal) -> Result<()> {
         self.node(number)?.signal(signal)
+    }
+
+    /// Kills these nodes at once, and waits until they are gone: what is left of one still holds its ports.
+    pub(crate) fn kill(&self, numbers: RangeInclusive<u8>) -> Result<()> {
+        let nodes = numbers.map(|number| self.node(number)).collect::<Result<Vec<_>>>()?;
+        nodes.iter().try_for_each(|node| node.signal(Signal::KILL))?;
+        let began = Instant::now();
+        while let Some(node) = nodes.iter().find(|node| node.process().is_some()) {
+            ensure!(began.elapsed() < STOPPED_WITHIN, "node {} was killed and is still there", node.number);
+            node::wait_a_little();
+        }
+        Ok(())
     }
 
     /// Starts a node again on its data, and waits until it is ready.

@@ -9,7 +9,6 @@ use crate::process::{Deadline, run as run_command};
 use crate::subject::{Launch, Load, Server, eventually, load, wait_for};
 use anyhow::{Result, ensure};
 use clap::Args;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::process::Command;
 use std::time::Duration;
@@ -50,7 +49,7 @@ pub(super) fn run(bench: &Bench, options: &Options) -> Result<Value> {
             let before = records();
             wait_for(Duration::from_secs(3));
             let per_s = (records() - before) / 3.0;
-            (1..=NODES).try_for_each(|node| nodes.0.signal(node, Signal::KILL))?;
+            nodes.0.kill(1..=NODES)?;
             wait_for(Duration::from_secs(2));
             running.interrupt()?;
             let loaded = running.wait()?;

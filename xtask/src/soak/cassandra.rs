@@ -98,7 +98,7 @@ fn one(
 
 fn one_killed(soak: &mut Soak, cluster: &Cluster<'_>) -> Result<()> {
     let node = soak.rng.u8(1..=NODES);
-    cluster.nodes.0.signal(node, Signal::KILL)?;
+    cluster.nodes.0.kill(node..=node)?;
     wait_for(Duration::from_millis(soak.rng.u64(3_000..10_000)));
     cluster.nodes.0.up(node)
 }
@@ -112,7 +112,7 @@ fn two_paused(soak: &mut Soak, cluster: &Cluster<'_>) -> Result<()> {
 }
 
 fn all_killed(_: &mut Soak, cluster: &Cluster<'_>) -> Result<()> {
-    (1..=NODES).try_for_each(|node| cluster.nodes.0.signal(node, Signal::KILL))?;
+    cluster.nodes.0.kill(1..=NODES)?;
     cluster.nodes.0.start(cluster.root, cluster.start)
 }
 
