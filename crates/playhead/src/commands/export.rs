@@ -101,6 +101,8 @@ pub(crate) fn run(flags: &Export) -> Result<(), Failure> {
         let outcome = to_file(flags, &partial, &mut progress);
         if outcome.is_err() {
             progress.end();
+            // What was being taken over is still where it was, or has been.
+            let _ = fs::remove_file(next_of_partial(&partial));
             if flags.resume && fs::metadata(&partial).is_ok_and(|metadata| metadata.len() > 0) {
                 eprintln!("what came so far is in {}: the same command goes on from there", partial.display());
             } else {
@@ -129,10 +131,15 @@ fn beside(file: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
+/// Where what an earlier run has left is written anew.
+fn next_of_partial(partial: &Path) -> PathBuf {
+    beside(partial, ".next")
+}
+
 fn to_file(flags: &Export, partial: &Path, progress: &mut Progress) -> Result<(Done, u64), Failure> {
     let earlier = if flags.resume { Earlier::of(partial)? } else { None };
     // What an earlier run has left stays as it is until all of it is taken over.
-    let begun = earlier.as_ref().map_or_else(|| partial.to_owned(), |_| beside(partial, ".next"));
+    let begun = earlier.as_ref().map_or_else(|| partial.to_owned(), |_| next_of_partial(partial));
     let failed = || format!("can't write {}", begun.display());
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&begun);
     let mut sink = Counted { inner: BufWriter::new(file.with_context(failed)?), bytes: 0 };

@@ -155,6 +155,7 @@ fn what_can_not_be_gone_on_from_is_told_or_begun_anew() {
         let ended = resume(&place, FILES[0], &["--data-dir", &data]);
         assert!(ended.code == Some(code) && ended.stderr.contains(word), "{ended:?}");
         assert!(fs::metadata(&part).unwrap().len() > 0, "it is left");
+        assert!(!place.path(&format!("{}.next", partial(FILES[0]))).exists(), "nothing else is");
     }
     fs::write(&part, "").unwrap();
     let exported = done(&resume(&place, FILES[0], &["--data-dir", &data]));
