@@ -445,6 +445,21 @@ fn rows_of_one_moment_share_requests_and_no_node_warns_of_them() {
 }
 
 #[test]
+fn a_write_waits_for_its_window() {
+    let Some(options) = options("a_write_waits_for_its_window", "playhead_rows") else { return };
+    let cql = Cql::of(&options);
+    let commit_window = CassandraOptions::COMMIT_WINDOW_MAX;
+    let options = CassandraOptions { commit_window, ..options };
+    let rig = Rig { deadline: PATIENCE, ..Rig::default() };
+    let clock = Arc::new(Running::ahead_of(&cql, 0));
+    let caller = Caller::of(ready(Cassandra::open_with(options, clock, Arc::default(), rig).unwrap()));
+    let (user, began) = (new_user(), Instant::now());
+    caller.each(&[put(user, 5.0)])[0].unwrap();
+    assert!(began.elapsed() >= commit_window, "{:?}", began.elapsed());
+    assert_eq!(seconds(&caller, user), Some(5.0));
+}
+
+#[test]
 fn rows_of_one_moment_go_by_themselves_where_syncs_are_far_between() {
     let by_default = Credentials { user: "cassandra".to_owned(), password: "cassandra".to_owned() };
     let grouped = ("PLAYHEAD_TEST_CASSANDRA_SECURE", Some(by_default));

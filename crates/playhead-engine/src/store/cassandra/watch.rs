@@ -205,11 +205,13 @@ impl Watch {
             self.clocks = Some(verdict);
         }
         let CommitLogs { durability: seen, is_grouped } = durability::seen(connection).await;
-        shared.rows_may_share.store(!is_grouped, Ordering::Relaxed);
+        let known = shared.condition.durability();
         // A node that is away says nothing; what was seen of it before still holds.
-        if shared.condition.durability() != Some(seen)
-            && (seen != Durability::Unknown || shared.condition.durability().is_none())
-        {
+        if seen == Durability::Unknown && known.is_some() {
+            return;
+        }
+        shared.rows_may_share.store(!is_grouped, Ordering::Relaxed);
+        if known != Some(seen) {
             match seen {
                 Durability::Synced => tracing::info!("every node syncs its commit log before it acknowledges"),
                 Durability::Periodic => tracing::warn!(
